@@ -51,12 +51,12 @@
  *   difference: Float32Array | Float64Array, scales: Record<"linear" | "log" | "robust" | "per-layer", spec.PeakScale>
  *   }} spec.PeakComparison
  * @typedef {{ title: string, detail: string, start: number, stop: number, left_out: Int32Array, end: number, covered:
- *   number, rest: number, first_token: number, bias: number, there: Float32Array | Float64Array, in_view: Float32Array
- *   | Float64Array, node_column: Int32Array, node_depth: Int32Array, node_flow: Float32Array | Float64Array, node_rest:
- *   Float32Array | Float64Array, to_column: Int32Array, to_depth: Int32Array, from_column: Int32Array, from_depth:
- *   Int32Array, edge_kind: Uint8Array, head: Int32Array, weight: Float32Array | Float64Array, flow: Float32Array |
- *   Float64Array, covered_by: Float32Array | Float64Array, unmatched: Uint8Array, neurons: spec.RouteNeurons | null,
- *   sides: spec.RouteSides | null }} spec.RoutePanel
+ *   number | null, rest: number | null, first_token: number | null, bias: number | null, there: Float32Array |
+ *   Float64Array, in_view: Float32Array | Float64Array, node_column: Int32Array, node_depth: Int32Array, node_flow:
+ *   Float32Array | Float64Array, node_rest: Float32Array | Float64Array, to_column: Int32Array, to_depth: Int32Array,
+ *   from_column: Int32Array, from_depth: Int32Array, edge_kind: Uint8Array, head: Int32Array, weight: Float32Array |
+ *   Float64Array, flow: Float32Array | Float64Array, covered_by: Float32Array | Float64Array, unmatched: Uint8Array,
+ *   neurons: spec.RouteNeurons | null, sides: spec.RouteSides | null }} spec.RoutePanel
  * @typedef {{ id: string, prompt_class: string }} spec.ShownPrompt
  * @typedef {{ name: string, paper: string, ink: string, muted: string, faint: string, line: string, missing: string,
  *   missing_line: string, accent: string, side_a: string, side_b: string, side_c: string, side_d: string, side_e:

@@ -85,7 +85,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "charts": {"choose", "spec"},
         "sheet": {"spec"},
         "matplotlib": {"sheet", "spec"},
-        "routes": {"choose", "matplotlib", "spec"},
+        "routes": {"choose", "matplotlib", "sheet", "spec", "web"},
         "maps": {"charts", "choose", "matplotlib", "spec"},
         "lens": {"choose", "matplotlib", "sheet", "spec"},
         "peaks3d": {"choose", "sheet", "spec", "web"},

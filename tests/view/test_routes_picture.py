@@ -15,7 +15,7 @@ import stratoscope
 from route_traces import large_trace, route_trace
 from stratoscope.errors import StratoscopeError
 from stratoscope.view.routes.routes import routes_view
-from stratoscope.view.sheet.items import Dot, Line, Sheet
+from stratoscope.view.sheet.items import Box, Dot, Line, Sheet
 from stratoscope.view.sheet.route_layout import arrange_routes
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.page import Page
@@ -135,3 +135,71 @@ def test_towards_a_target_it_says_what_is_compared_and_that_nothing_was_calibrat
     assert panel.there.sum() == pytest.approx(1.0)
     assert np.isnan(panel.flow[panel.edge_kind == 1]).all()
     assert any(note.id == "L28" and "not calibrated" in note.text for note in spec.notes)
+
+
+# --- two prompts ------------------------------------------------------------------------------------------------------
+
+
+def two(lengths: tuple[int, int], replaced: dict[int, str] | None = None) -> xr.Dataset:
+    """Two prompts; some tokens of the second have other texts."""
+    trace = route_trace(*lengths, layers=3, heads=2, seed=2)
+    for position, text in (replaced or {}).items():
+        trace["text"].values[lengths[0] + position] = text
+    return trace
+
+
+@pytest.mark.parametrize("difference", [False, True])
+@pytest.mark.parametrize("lengths", [(3, 3), (8, 11), (90, 80)])
+def test_two_prompts_stand_in_one_set_of_columns_on_one_scale(lengths: tuple[int, int], difference: bool) -> None:
+    spec, content, sheet = laid_out(two(lengths, {1: " hut"}), prompt=[0, 1], edges=30, difference=difference)
+    assert overlapping(sheet) == []
+    assert outside(sheet) == []
+    assert len(content.panels) == 2 + difference
+    a, b = content.panels[:2]
+    assert (a.left_out == b.left_out).all()
+    for panel, other in ((a, b), (b, a)):
+        for column in range(panel.columns):
+            text = spec.tokens.text[panel.start + column], spec.tokens.text[other.start + column]
+            assert bool(panel.unmatched[column]) == (text[0] != text[1])
+    sizes = [np.abs(panel.weight[panel.edge_kind == 0]).max() for panel in (a, b)]
+    assert content.widest == max(sizes)
+    assert sum(isinstance(item, Box) and item.hatched for item in sheet.items) > 1
+
+
+def test_a_difference_is_dashed_where_only_one_prompt_has_the_edge_and_never_drawn_as_its_weight_from_zero() -> None:
+    _, content, sheet = laid_out(two((9, 9), {4: " hut"}), prompt=[0, 1], edges=40, difference=True)
+    panel = content.panels[2]
+    assert panel.sides is not None
+    heads = panel.edge_kind == 0
+    one_only = heads & np.isnan(panel.weight)
+    assert 0 < one_only.sum() < heads.sum()
+    assert (np.isnan(panel.sides.a[one_only]) ^ np.isnan(panel.sides.b[one_only])).all()
+    curves = [item for item in sheet.items if isinstance(item, Line) and len(item.points) == 4]
+    assert sum(item.dashed for item in curves) == one_only.sum()
+    assert panel.covered is None
+    assert "rest (not known)" not in words(sheet)
+
+
+def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
+    trace = two((9, 11))
+    trace["text"].values[9:] = ["<s>", " now", ",", *trace["text"].values[1:9]]
+    content = laid_out(trace, prompt=[0, 1], edges=10, token=6)[1]
+    assert [panel.end for panel in content.panels] == [8, 8]
+    with pytest.raises(StratoscopeError, match="no token of p0 stands beside token 1 of p1"):
+        routes_view(trace, prompt=[1, 0], edges=10, token=1)
+
+
+@pytest.mark.parametrize(("asked", "why"), [
+    ({"prompt": [0, 1, 1]}, "at most two"),
+    ({"prompt": [1, 1]}, "differs from itself"),
+    ({"prompt": 0, "difference": True}, "of two prompts"),
+])  # fmt: skip
+def test_what_is_no_pair_is_refused(asked: dict[str, Any], why: str) -> None:
+    with pytest.raises(StratoscopeError, match=why):
+        routes_view(two((3, 3)), edges=10, **asked)
+
+
+def test_a_graph_of_other_viewers_is_of_one_prompt(tmp_path: Path) -> None:
+    with pytest.raises(StratoscopeError, match="of one prompt"):
+        stratoscope.routes(two((3, 3)), tmp_path / "both.json", prompt=[0, 1], edges=10)
+    assert not (tmp_path / "both.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +23,20 @@ Input = Annotated[
 Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The prompt, where INPUT is a model.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf."),
-]
-Prompt = Annotated[
-    str | None,
     typer.Option(
-        "--prompt", metavar="ID|INDEX", help="Which prompt, by id or place (0 = first); by default the first."
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="What to write: a picture (.png, .svg, .pdf), an interactive page (.html), or the graph as Neuronpedia's "
+        "viewer reads it (.json).",
+    ),
+]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        metavar="ID|INDEX",
+        help="Which prompt, by id or place (0 = first); twice for two, one above the other. By default the first.",
     ),
 ]
 Token = Annotated[
@@ -54,16 +63,21 @@ FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Show edges from the first token, too; they are counted either way.")
 ]
 
+Difference = Annotated[
+    bool, typer.Option("--difference", help="Of two prompts also the second minus the first, edge by matched edge.")
+]
+
 
 def routes(
     inputs: Input,
     text: Text = None,
     out: Out = None,
-    prompt: Prompt = None,
+    prompt: Prompts = None,
     token: Token = None,
     target: Towards = None,
     edges: Edges = defaults.ROUTE_EDGES,
     first_token: FirstToken = defaults.FIRST_TOKEN,
+    difference: Difference = False,
     theme: options.ColourTheme = defaults.THEME,
     width: options.PageWidth = None,
     font_size: options.FontSize = None,
@@ -99,8 +113,10 @@ def routes(
         if drawn["out"] is not None:
             stratoscope.routes(trace, **drawn)
         if as_json:
-            chosen = {name: drawn[name] for name in ("prompt", "token", "target", "edges", "first_token")}
-            console.tell_json(_facts(stratoscope.route_graph(trace, **chosen), drawn["out"]))
+            from stratoscope.view.routes.chosen import routed
+
+            chosen = {name: drawn[name] for name in ("prompt", "token", "target", "edges", "first_token", "difference")}
+            console.tell_json(_told(routed(trace, **chosen).graphs, drawn["out"]))
     if drawn["out"] is not None and not as_json:
         console.tell_path(drawn["out"])
 
@@ -108,13 +124,20 @@ def routes(
 _OF_A_MODEL = ("targets", "against", "answer_prefix", "chat", "dtype", "device", "revision", "trust_remote_code")
 
 
-def _facts(graph: xr.DataTree, out: Path | None) -> dict[str, Any]:
-    """A route graph as JSON: what it says of itself, and its tables row by row."""
+def _told(graphs: Sequence[xr.DataTree], out: Path | None) -> dict[str, Any]:
+    """Route graphs as JSON: of one prompt its facts, of two those of each."""
+    facts = [_facts(graph) for graph in graphs]
+    written = {"written": [] if out is None else [str(out)]}
+    return {**facts[0], **written} if len(facts) == 1 else {"graphs": facts, **written}
+
+
+def _facts(graph: xr.DataTree) -> dict[str, Any]:
+    """A route graph: what it says of itself, and its tables row by row."""
     from stratoscope.analysis.results.result import rows_in
 
     tables = {name: rows_in(graph, name) for name in graph.children}
     attrs = {str(name): value for name, value in graph.attrs.items()}
-    return {**attrs, **tables, "written": [] if out is None else [str(out)]}
+    return {**attrs, **tables}
 
 
 def _check(out: Path | None, given: str, *, overwrite: bool) -> None:

@@ -50,7 +50,8 @@ def _patch(sheet: Sheet, item: Line | Dot | Box) -> PathPatch | Circle | Rectang
     if isinstance(item, Box):
         at = (item.x, sheet.height - item.y - item.height)
         return Rectangle(at, item.width, item.height, facecolor=item.fill or "none", edgecolor=item.edge or "none",
-                         linewidth=0.6 if item.edge else 0)  # fmt: skip
+                         linewidth=0.6 if item.edge and not item.hatched else 0,
+                         hatch="//////" if item.hatched else None)  # fmt: skip
     x, y, half = item.x, sheet.height - item.y, item.size / 2
     drawn: dict[str, Any] = {
         "facecolor": item.colour,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in, table_in
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.tokens import shown_tokens
+from stratoscope.view.routes.neurons import neurons_of
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
@@ -18,7 +22,7 @@ from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
-from stratoscope.words import counted, percent
+from stratoscope.words import counted, percent, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,7 +50,7 @@ def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN, pag
     place = prompts.labels.index(summary["prompt"])
     positions = columns_of(graph, MOST_WHOLE if page.width is None else int(page.width / _LABEL))
     tokens = shown_tokens(prompts, prompts.tokens(place).start + positions, [place])
-    panel = panel_of(graph, positions, positions)
+    panel = panel_of(dataset, graph, placed(positions, summary["tokens"]))
     return ViewSpec(
         _title(graph, tokens, positions),
         _subtitle(graph, provenance_of(dataset).model),
@@ -82,33 +86,50 @@ def columns_of(graph: xr.DataTree, most_whole: int = MOST_WHOLE) -> Ints:
     return np.asarray(table_in(graph, "tokens")["position"].values, np.int64)
 
 
-def panel_of(graph: xr.DataTree, positions: Ints, left_out: Ints, start: int = 0) -> RoutePanel:
-    """The panel of a prompt whose tokens at these positions have a column.
+@dataclass(frozen=True, eq=False)
+class Placing:
+    """Where the tokens of a prompt stand.
 
-    Parameters
+    Attributes
     ----------
+    column
+        Position → column, of those that have one.
     left_out
-        The positions once more, between which tokens are left out; of aligned prompts others may be counted.
+        How many tokens have none, before each column and behind the last.
     start
-        Where they begin in the picture's table of tokens.
+        Where the columns begin in the picture's table of tokens.
     """
+
+    column: Mapping[int, int]
+    left_out: NDArray[np.int32]
+    start: int = 0
+
+
+def placed(positions: Ints, tokens: int) -> Placing:
+    """The tokens of a prompt of so many at these positions, side by side."""
+    column = {position: place for place, position in enumerate(positions.tolist())}
+    return Placing(column, indices(np.diff(positions, prepend=-1, append=tokens) - 1))
+
+
+def panel_of(dataset: xr.Dataset, graph: xr.DataTree, placing: Placing) -> RoutePanel:
+    """The panel of a prompt."""
     summary = graph.attrs["summary"]
     edges, nodes = table_in(graph, "edges"), table_in(graph, "nodes")
-    column = {int(position): place for place, position in enumerate(positions)}
     depths = summary["layers"] + 1
 
     def columns(values: Any) -> Any:
-        return indices([column.get(one, -1) for one in values.tolist()])
+        return indices([placing.column.get(one, -1) for one in values.tolist()])
 
+    prompt = Prompts(dataset).labels.index(summary["prompt"])
     kinds = [names.ROUTE_KINDS.index(kind) for kind in edges["kind"].values.tolist()]
     there, in_view = _by_depth(graph, depths)
     return RoutePanel(
-        title=summary["prompt"],
+        title=visible(summary["prompt"]),
         detail="",
-        start=start,
-        stop=start + len(positions),
-        left_out=indices(np.diff(left_out, prepend=-1, append=summary["tokens"]) - 1),
-        end=column[summary["token"]],
+        start=placing.start,
+        stop=placing.start + len(placing.left_out) - 1,
+        left_out=placing.left_out,
+        end=placing.column[summary["token"]],
         covered=summary["covered"],
         rest=summary["rest"],
         first_token=summary["first_token"],
@@ -128,7 +149,10 @@ def panel_of(graph: xr.DataTree, positions: Ints, left_out: Ints, start: int = 0
         weight=edges["weight"].values.astype("<f8"),
         flow=edges["flow"].values.astype("<f8"),
         covered_by=edges["covered"].values.astype("<f8"),
-        unmatched=np.zeros(len(positions), "|u1"),
+        unmatched=np.zeros(len(placing.left_out) - 1, "|u1"),
+        neurons=neurons_of(
+            dataset, prompt, nodes["position"].values, nodes["depth"].values, towards=bool(summary["target"])
+        ),
     )
 
 

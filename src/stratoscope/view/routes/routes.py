@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stratoscope.trace.opened import Inputs
+    from stratoscope.trace.prompts import PromptChoice
     from stratoscope.trace.targets import TargetChoice
 
 
@@ -21,11 +22,12 @@ def routes(
     inputs: Inputs,
     out: str | os.PathLike[str] | None = None,
     *,
-    prompt: str | int | None = None,
+    prompt: PromptChoice = None,
     token: int | None = None,
     target: TargetChoice = None,
     edges: int = defaults.ROUTE_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
+    difference: bool = False,
     theme: names.Theme = defaults.THEME,
     width: Width = None,
     font_size: float | None = None,
@@ -44,9 +46,17 @@ def routes(
     inputs
         A trace with the group "routes", or a Dataset of it.
     out
-        The picture to write: .png, .svg or .pdf. None: only the figure is returned.
-    prompt, token, target, edges, first_token
-        As in `route_graph`.
+        The picture to write: .png, .svg or .pdf; or .html, one page that works offline, on which edges and nodes say
+        what they are; or .json, the graph of one prompt as Neuronpedia's attribution graphs are. None: only the figure
+        is returned.
+    prompt
+        One, by id or index; or two, which are drawn one above the other, equal tokens in one column.
+    token, target, edges, first_token
+        As in `route_graph`. Of two prompts `token` is a position in the first; in the second the way ends in the token
+        that stands in the same column.
+    difference
+        Of two prompts also the second minus the first, edge by matched edge. What only one has among its recorded edges
+        is drawn as such, never as a difference from zero.
     theme, width, font_size, title, caption, overwrite
         As in `heatmap`.
 
@@ -69,39 +79,38 @@ def routes(
     True
     """
     from stratoscope.view.matplotlib.draw import draw
-    from stratoscope.view.matplotlib.render import render
+    from stratoscope.view.matplotlib.render import render, titled
     from stratoscope.view.routes import files
+    from stratoscope.view.routes.chosen import routed
 
     page = page_of(width, font_size, title, caption)
-
-    def describe(look: Look) -> ViewSpec:
-        return routes_view(inputs, look, prompt=prompt, token=token, target=target, edges=edges,
-                           first_token=first_token, page=page)  # fmt: skip
-
-    path = None if out is None else files.check(out, overwrite=overwrite, inputs=inputs)
-    if path is not None and path.suffix.lower() in files.OTHERS:
-        spec = describe(Look(theme=theme))
-        files.write_other(spec, path, overwrite=overwrite)
-        return draw(spec, page)
-    return render(describe, out, Look(theme=theme), page, overwrite=overwrite, inputs=inputs)
+    path = None if out is None else files.check(out, overwrite=overwrite, inputs=inputs, caption=caption == "file")
+    look = Look(theme=theme)
+    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
+                   difference=difference)  # fmt: skip
+    if path is not None and path.suffix.lower() not in names.PICTURES:
+        spec = titled(found.spec(look, page), page)
+        figure = draw(spec, page)
+        files.write(path, found, spec, figure, overwrite=overwrite)
+        return figure
+    return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
 
 
 def routes_view(
     inputs: Inputs,
     look: Look = PLAIN,
     *,
-    prompt: str | int | None = None,
+    prompt: PromptChoice = None,
     token: int | None = None,
     target: TargetChoice = None,
     edges: int = defaults.ROUTE_EDGES,
     first_token: bool = defaults.FIRST_TOKEN,
+    difference: bool = False,
     page: Page = PLAIN_PAGE,
 ) -> ViewSpec:
     """The ViewSpec of `routes`."""
-    from stratoscope.analysis.routes.graph import route_graph
-    from stratoscope.trace.opened import opened
-    from stratoscope.view.routes.build import routes_spec
+    from stratoscope.view.routes.chosen import routed
 
-    dataset = opened(inputs)
-    graph = route_graph(dataset, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token)
-    return routes_spec(dataset, graph, look, page)
+    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
+                   difference=difference)  # fmt: skip
+    return found.spec(look, page)

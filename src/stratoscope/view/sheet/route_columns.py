@@ -102,7 +102,7 @@ class RouteAxis:
         if self.flat:
             return list(range(len(self.labels)))
         through = np.zeros(self.panel.columns)
-        np.maximum.at(through, self.panel.node_column, self.panel.node_flow)
+        np.maximum.at(through, self.panel.node_column, np.nan_to_num(self.panel.node_flow))
         through[self.panel.end] = np.inf
         high, taken = fonts.height(self.size) * 0.9, list[float]()
         for column in np.argsort(-through, kind="stable").tolist():

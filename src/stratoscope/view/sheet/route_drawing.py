@@ -34,8 +34,19 @@ def edge_width(weight: float, content: Routes) -> float:
     return max(_THINNEST, WIDEST * min(1.0, abs(weight) / content.widest))
 
 
+def drawn_weight(panel: RoutePanel, place: int) -> tuple[float, bool]:
+    """The weight that an edge is drawn by, and whether it is that of one of two prompts, as the other's is unknown."""
+    weight = float(panel.weight[place])
+    if panel.sides is None or not math.isnan(weight):
+        return weight, False
+    a, b = float(panel.sides.a[place]), float(panel.sides.b[place])
+    return (a if math.isnan(b) else b), True
+
+
 def seen(flow: float) -> float:
-    """How opaque that is through which this share of the whole runs."""
+    """How opaque that is through which this share of the whole runs; where no share is known, as what has one."""
+    if math.isnan(flow):
+        return 0.85
     return 0.25 + 0.75 * min(1.0, math.sqrt(max(flow, 0.0) / 0.1))
 
 
@@ -69,6 +80,7 @@ class RouteDrawing:
         """Everything inside the panel, and the labels of its rows."""
         curves = self._edges()
         return [
+            *self._unmatched(),
             *self._rows(),
             *gap_lines(self.columns, self.left, self.top - 0.05, self.bottom + 0.05, self.theme),
             *self._streams(),
@@ -93,13 +105,23 @@ class RouteDrawing:
             )  # fmt: skip
         return items
 
+    def _unmatched(self) -> list[Item]:
+        """Hatching where the other prompt has no equal token."""
+        half, top = self.columns.pitch / 2, self.top - 0.05
+        high = self.bottom + 0.05 - top
+        edge = self.theme.missing_line
+        return [
+            Box(self.x(column) - half, top, 2 * half, high, fill=self.theme.missing, edge=edge, hatched=True)
+            for column in np.flatnonzero(self.panel.unmatched).tolist()
+        ]
+
     def _streams(self) -> list[Item]:
         """Tokens' own streams: as wide as their weight, fainter where less runs through them."""
         panel, items = self.panel, list[Item]()
         runs: dict[int, list[tuple[int, float, float]]] = {}
         for place in np.flatnonzero(panel.edge_kind == _CARRY).tolist():
             weight, flow = float(panel.weight[place]), float(panel.flow[place])
-            known = not math.isnan(weight)
+            known = not math.isnan(weight) and panel.sides is None
             width = round(_STREAM * min(1.5, abs(weight)) * 4) / 4 if known else 0.75
             opacity = round(seen(flow) * _OPACITIES) / _OPACITIES if known else 0.4
             runs.setdefault(int(panel.to_column[place]), []).append((int(panel.to_depth[place]), width, opacity))
@@ -127,12 +149,11 @@ class RouteDrawing:
             if start < 0:
                 continue
             nth = beside[start, end, low] = beside.get((start, end, low), -1) + 1
-            weight = float(panel.weight[place])
-            colour = self.theme.side_a if weight >= 0 else self.theme.side_b
+            weight, only = drawn_weight(panel, place)
+            colour = self.theme.ink if only else self.theme.side_a if weight >= 0 else self.theme.side_b
             points = self._curve(start, end, low, nth)
-            found.append(
-                (Line(points, edge_width(weight, self.content), colour, seen(float(panel.flow[place]))), place)
-            )
+            width, opacity = edge_width(weight, self.content), seen(float(panel.flow[place]))
+            found.append((Line(points, width, colour, opacity, dashed=only), place))
         return found[::-1]
 
     def _curve(self, start: int, end: int, low: int, nth: int) -> tuple[tuple[float, float], ...]:
@@ -147,7 +168,7 @@ class RouteDrawing:
         """A square on the stream, as large as the MLP's weight, where much runs through it."""
         panel, items = self.panel, list[Item]()
         for place in np.flatnonzero(panel.edge_kind == _MLP).tolist():
-            weight, flow = float(panel.weight[place]), float(panel.flow[place])
+            weight, flow = drawn_weight(panel, place)[0], float(panel.flow[place])
             if flow < _LEAST_MLP:
                 continue
             size = min(0.1, 0.6 * self.row, 0.03 + 0.1 * math.sqrt(min(abs(weight), 1.0)))
@@ -202,6 +223,8 @@ class RouteDrawing:
     def view_strip(self, x: float, width: float) -> list[Item]:
         """Beside a panel, at each depth how much of the whole is in view; what is not is dashed."""
         panel, theme, size = self.panel, self.theme, self.measures.number
+        if panel.rest is None:
+            return []
         most, beyond = float(panel.there.max()) or 1.0, min(0.5 * self.row, 0.07) + 0.03
         items: list[Item] = []
         outline = [(x + width * float(share) / most, self.y(depth)) for depth, share in enumerate(panel.there.tolist())]

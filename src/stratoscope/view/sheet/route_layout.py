@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import about, footer
-from stratoscope.view.sheet.items import Dot, Item, Line, Sheet, Text
+from stratoscope.view.sheet.items import Box, Dot, Item, Line, Sheet, Text
 from stratoscope.view.sheet.measures import measures_of
 from stratoscope.view.sheet.route_columns import Columns, RouteAxis, columns_in
 from stratoscope.view.sheet.route_drawing import BESIDE, WIDEST, RouteDrawing, edge_width
@@ -102,6 +102,9 @@ class _Layout:
         def square(x: float, y: float) -> list[Item]:
             return [Dot(x + _MARK / 2, y, 0.08, theme.side_a, edge=theme.paper, square=True)]
 
+        def hatched(x: float, y: float) -> list[Item]:
+            return [Box(x, y - 0.05, _SAMPLE, 0.1, fill=theme.missing, edge=theme.missing_line, hatched=True)]
+
         def end(x: float, y: float) -> list[Item]:
             return [Dot(x + _MARK / 2, y, 0.1, theme.accent, edge=theme.paper)]
 
@@ -113,12 +116,21 @@ class _Layout:
         if any((panel.edge_kind == 2).any() for panel in content.panels):
             entries.append((square, "MLP", _MARK))
         entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
+        if content.called:
+            a, b = content.called
+            entries.append((line(1.5, theme.ink, dashed=True), f"in {b} − {a}: recorded in one of them only", _SAMPLE))
+        if any(panel.unmatched.any() for panel in content.panels):
+            entries.append((hatched, "no equal token in the other prompt", _SAMPLE))
         entries.append((end, "where the ways end", _MARK))
         return entries
 
     def _panel(self, panel: RoutePanel, columns: Columns, y: float) -> float:
         if len(self.content.panels) > 1:
             self.items.append(Text(self.left, y, panel.title, self.measures.panel, self.theme.ink, bold=True))
+            after = self.left + fonts.width(panel.title, self.measures.panel, bold=True) + 0.12
+            if panel.detail:
+                low = y + 0.7 * (fonts.height(self.measures.panel) - fonts.height(self.measures.legend))
+                self.items.append(Text(after, low, panel.detail, self.measures.legend, self.theme.muted))
             y += fonts.height(self.measures.panel) + 0.06
         bottom = y + 0.1 + self.row * (self.content.depths - 1)
         drawing = RouteDrawing(

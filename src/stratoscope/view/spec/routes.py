@@ -72,7 +72,7 @@ class RoutePanel:
     end
         Column of the token in which the ways end, at the highest depth.
     covered
-        Share of the whole that runs along what is shown.
+        Share of the whole that runs along what is shown; a difference has no whole: None, as the next three.
     rest
         1 − covered.
     first_token
@@ -114,10 +114,10 @@ class RoutePanel:
     stop: int
     left_out: Indices
     end: int
-    covered: float
-    rest: float
-    first_token: float
-    bias: float
+    covered: float | None
+    rest: float | None
+    first_token: float | None
+    bias: float | None
     there: Numbers
     in_view: Numbers
     node_column: Indices
