@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from stratoscope import defaults
 from stratoscope.errors import CaptureError
+from stratoscope.model.precision import full_precision
 from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.recorder.attention.given import Given
 from stratoscope.recorder.attention.sources import HeldAttention, factor_between, in_sentences
 from stratoscope.recorder.input.batches import Batch
-from stratoscope.recorder.reduce.passages import exactly
 from stratoscope.recorder.reduce.scratch import Scratch
 from stratoscope.recorder.routes.edges import Edges, edges_into
 
@@ -98,7 +98,7 @@ class RouteEffects:
         valid = self._valid.to(given.value.device)
         edges = Edges.room(valid.numel(), KEEP, valid.device)
         read = gradient.to(valid.device).float().view(*valid.shape, given.output.shape[1], -1)
-        with exactly():
+        with full_precision():
             edges_into(edges, given, valid, read if factor is None else read * factor, self._scratch)
         edges.from_first(valid)
         for place, values in zip(self._found.values(), edges, strict=True):
