@@ -106,7 +106,9 @@ def routes(
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
     _check(drawn["out"], inputs, overwrite=overwrite)
     explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
-    record = (names.ROUTES, names.EFFECTS) if explained else (names.ROUTES,)
+    record = [names.ROUTES, *([names.EFFECTS] if explained else [])]
+    if drawn["out"] is not None and drawn["out"].suffix.lower() == ".html":
+        record.append(names.PEAKS)  # a page names the neurons of each node
     if explained and target is None and not recorded.is_trace(inputs):
         drawn["target"] = 0
     with recorded.trace_of(inputs, text, record, asked) as trace:
