@@ -257,7 +257,7 @@ def _counts(found: Difference, a: str, b: str) -> str:
     heads = np.array([kind == "attention" for kind in found.kind], bool)
     only_a, only_b = (int((heads & np.isnan(weight)).sum()) for weight in (found.b, found.a))
     both = counted(int(heads.sum()) - only_a - only_b, "edge")
-    return f"{both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
+    return f"orange: more in {b}, blue: less · {both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
 
 
 def _absent(found: Difference) -> str:
