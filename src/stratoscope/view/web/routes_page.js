@@ -80,7 +80,7 @@ function panelOf(graph, edges, frame, index) {
   for (const { edge, grab } of drawnEdges) {
     grab.addEventListener("pointerenter", (event) => light(index, [edge], event));
     grab.addEventListener("pointermove", (event) => placeTip(event));
-    grab.addEventListener("pointerleave", () => unlight());
+    grab.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && unlight()); // a finger leaves at once
     grab.addEventListener("pointerdown", (event) => light(index, [edge], event));
   }
   for (const place of places) {
@@ -349,6 +349,7 @@ function connect() {
     setTimeout(() => (fitSlider(), draw())); // the controls have their first values only after this event
   });
   controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
+  document.addEventListener("pointerdown", ({ target }) => target instanceof Element && !target.closest(".grab") && unlight());
   document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
   let width = innerWidth;
   let height = innerHeight;
