@@ -31,7 +31,7 @@ help:
 	@echo "make truth     how often comparisons are wrong where the truth is known, as tables; half an hour"
 	@echo "make lint      ruff and mypy only; make format mends what ruff can"
 	@echo "make docs      the generated pages of docs/: from the code, and from recording tiny models"
-	@echo "make gallery   the pictures of docs/gallery/ from a real recording"
+	@echo "make gallery   the pictures of docs/gallery/ and the lessons' outputs, from a real recording"
 	@echo "make clean     remove demo/ and caches (.venv stays)"
 
 demo: $(USE)
@@ -74,6 +74,7 @@ docs: $(DEV)
 gallery: $(DEV) chromium
 	$(BIN)/python docs/gallery/make.py
 	$(BIN)/python docs/organisms/make.py
+	$(BIN)/python docs/lessons/make.py
 
 chromium:
 	@command -v chromium >/dev/null || $(call need,chromium)

@@ -10,10 +10,12 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import notebooks
 import typer
 import viewspec_classes as schema
 
@@ -358,6 +360,10 @@ def _first_line(path: Path) -> str:
     return docstring.split("\n")[0].removesuffix(".")
 
 
+def _notebook(lesson: Path) -> str:
+    return notebooks.notebook(lesson.read_text("utf-8"))
+
+
 PAGES = {
     "cli.md": cli,
     "quantities.md": quantities,
@@ -367,6 +373,7 @@ PAGES = {
     "viewspec.schema.json": viewspec_schema,
     "viewspec_types.js": viewspec_types,
     "../CONTRIBUTING.md": contributing,
+    **{f"lessons/{page.stem}.ipynb": partial(_notebook, page) for page in notebooks.LESSONS},
 }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import stratoscope.errors
 import stratoscope.trace.format.receipt
@@ -13,6 +17,13 @@ import stratoscope.trace.notes
 from sentences import is_sentence
 
 _READ_BACK = {"read_notes", "_dataclass"}  # what stands in a file was made elsewhere
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run share: organisms are trained in it."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "organisms"
 
 
 def pytest_configure() -> None:

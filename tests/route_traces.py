@@ -107,3 +107,35 @@ def _effects(
         values = np.concatenate([row[f"route_{name}"] for row in rows])
         found[f"route_effect_{name}"] = (at, values.reshape(-1, layers, targets))
     return found
+
+
+def large_trace(tokens: int, layers: int, *, seed: int = 0) -> xr.Dataset:
+    """A long prompt through a deep model: heads look at a few tokens far away, the streams change little."""
+    rng = np.random.default_rng(seed)
+    shape = (tokens, layers, 16)
+    far = (rng.random(shape) ** 2 * (np.arange(tokens)[:, None, None] + 1)).astype(np.int32)
+    weight = rng.choice([1, -1], shape, p=[0.8, 0.2]) * 0.06 * rng.random(shape) ** 6
+    weight = -np.sort(-np.abs(weight), axis=2) * np.sign(weight)
+    other = np.full((tokens, layers), 0.01)
+    mlp = rng.normal(0.05, 0.03, (tokens, layers))
+    at = ("token", "layer")
+    arrays = {
+        "route_source": ((*at, "route"), far),
+        "route_head": ((*at, "route"), rng.integers(0, 12, shape).astype(np.int32)),
+        "route_weight": ((*at, "route"), weight.astype(np.float32)),
+        "route_other": (at, np.zeros((tokens, layers), np.float32)),
+        "route_other_size": (at, other.astype(np.float32)),
+        "route_bias": (at, np.zeros((tokens, layers), np.float32)),
+        "route_carry": (at, (1 - weight.sum(axis=2)).astype(np.float32)),
+        "route_mid": (at, (1 - mlp).astype(np.float32)),
+        "route_mlp": (at, mlp.astype(np.float32)),
+    }
+    small = route_trace(1, layers=1, kept=1).drop_dims(["layer", "token"])
+    return small.assign(arrays).assign_coords(
+        prompt=("token", np.zeros(tokens, np.int32)),
+        position=("token", np.arange(tokens, dtype=np.int32)),
+        token_id=("token", np.full(tokens, -1, np.int32)),
+        span=("token", np.full(tokens, 2, np.int8)),
+        text=("token", object_array([WORDS[one % len(WORDS)] for one in range(tokens)])),
+        layer=np.arange(layers, dtype=np.int32),
+    )

@@ -33,6 +33,7 @@ EXPORTED = [
     "heatmap",
     "import_csv",
     "info",
+    "lens",
     "lint",
     "merge",
     "open_result",
@@ -42,6 +43,8 @@ EXPORTED = [
     "plan_capture",
     "portable",
     "prompt",
+    "route_graph",
+    "routes",
     "save_result",
     "simulate",
     "suppression",
@@ -65,6 +68,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "heatmap": ["inputs", "out"],
     "import_csv": ["files", "out"],
     "info": ["trace"],
+    "lens": ["trace", "out"],
     "lint": ["trace"],
     "merge": ["parts", "out"],
     "open_result": ["path"],
@@ -74,6 +78,8 @@ POSITIONAL = {  # what may be given without its name, in this order
     "plan_capture": ["model", "prompts", "out"],
     "portable": ["dataset"],
     "prompt": ["trace", "choice"],
+    "route_graph": ["trace"],
+    "routes": ["inputs", "out"],
     "save_result": ["result", "out"],
     "simulate": ["out"],
     "suppression": ["trace"],
@@ -97,6 +103,7 @@ SHARED = {  # option -> the one place where its default is stated
     "permutations": "PERMUTATIONS",
     "draws": "DRAWS",
     "n": "STRONGEST",
+    "edges": "ROUTE_EDGES",
 }
 OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # functions with a parameter of that name
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
@@ -119,10 +126,14 @@ COMMANDS = {  # command -> verb
     "heatmap": "heatmap",
     "engagement": "engagement",
     "peaks3d": "peaks3d",
+    "routes": "routes",
     "top": "top",
     "compare": "compare",
 }
 RESULTS = ("anomalies", "contrast", "diff", "explain", "suppression")  # commands that write the folder of a Result
+
+RECORDING = ("routes",)  # commands that draw a trace, or else a model and a text
+OF_CAPTURE = {"text", "targets", "against", "answer_prefix", "chat", "dtype", "device", "revision", "trust_remote_code"}
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -208,9 +219,10 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     of_save_result = {"out", "overwrite", "as_json"} if command in RESULTS else set()  # a verb that gives a Result
     of_save_result |= {"as_json"} if command == "compare" else set()  # what `comparison` says
     of_table |= {"out", "theme", "overwrite", "as_json"} if command == "ablate" else set()
+    of_capture = OF_CAPTURE | {"as_json"} if command in RECORDING else set()
     assert {key for key in given if key != "help"} == set(
         wanted
-    ) - in_python_only | of_plan_capture | of_save_result | of_probe | of_table
+    ) - in_python_only | of_plan_capture | of_save_result | of_probe | of_table | of_capture
     for key, parameter in wanted.items():
         if key in in_python_only or parameter.default is inspect.Parameter.empty or key == "out":
             continue

@@ -55,12 +55,13 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "attention": {"input", "reduce"},
         "reference": set(),
         "simulated": set(),
-        "groups": {"reduce", "reference", "simulated"},
+        "groups": {"reduce", "reference", "routes", "simulated"},
         "proof": {"groups", "input", "reference", "targets"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
         "effects": {"attention", "input", "reduce", "targets"},
         "lens": set(),
+        "routes": {"attention", "input", "reduce"},
     },
     "analysis": {
         "statistics": set(),
@@ -71,6 +72,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "anomalies": {"lint", "results", "statistics", "values"},
         "contrast": {"classes", "lint", "results", "statistics", "values"},
         "diff": {"lint", "results", "statistics", "values"},
+        "lens": set(),
         "top": {"values"},
         "routes": {"results", "values"},
         "compare": {"diff", "lint", "results", "statistics", "values"},
@@ -83,7 +85,9 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "charts": {"choose", "spec"},
         "sheet": {"spec"},
         "matplotlib": {"sheet", "spec"},
+        "routes": {"choose", "matplotlib", "sheet", "spec", "web"},
         "maps": {"charts", "choose", "matplotlib", "spec"},
+        "lens": {"choose", "matplotlib", "sheet", "spec"},
         "peaks3d": {"choose", "sheet", "spec", "web"},
         "report": {"charts", "maps", "matplotlib", "sheet", "spec", "web"},
     },
@@ -268,3 +272,12 @@ def test_a_command_prints_only_through_the_console_and_a_page_is_made_only_by_a_
     assert markup == ["pages.py"]
     templates = [path.read_text("utf-8") for path in (source / "view" / "web").glob("*.html")]
     assert not any(re.search(r"\|\s*safe|autoescape", text) for text in templates)
+
+
+def test_no_default_has_two_values() -> None:
+    """Two branches that each add one of the same name merge without a conflict, and the later would win."""
+    tree = ast.parse((ROOT / "defaults.py").read_text("utf-8"))
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    assert len(names) == len({*names}), sorted(name for name in {*names} if names.count(name) > 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,6 +17,7 @@ from stratoscope.view.spec.charts import Axis, Bars, ChartPanel, Charts, Density
 from stratoscope.view.spec.document import fields_of
 from stratoscope.view.spec.figures import Figures
 from stratoscope.view.spec.file import MAGIC, to_bytes
+from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.look import FirstTokens, Look
 from stratoscope.view.spec.maps import Colouring, DrawnQuantity, Map, MapMarks, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.peaks import Heights, PeakComparison, Peaks, PeakScale, PeakStyle, Scene
@@ -82,6 +83,7 @@ def route_spec() -> ViewSpec:
     """One head's edge and two streams, of two tokens and one layer."""
     panel = RoutePanel(
         "one", "critical", 0, 2, indices([0, 1, 0]), 1, 0.75, 0.25, 0.1, 0.0,
+        there=np.ones(2), in_view=np.array([0.75, 1]),
         node_column=indices([1, 0, 1]), node_depth=indices([1, 0, 0]),
         node_flow=np.array([1, 0.25, 0.5]), node_rest=np.array([0.25, 0, 0]),
         to_column=indices([1, 1, 1]), to_depth=indices([1, 1, 1]),
@@ -94,6 +96,18 @@ def route_spec() -> ViewSpec:
     )  # fmt: skip
     weight = DrawnQuantity("route_weight", "share", "1", "⟨w, x⟩ / ‖x‖²", signed=True, rows=(0, 1))
     return ViewSpec("title", "subtitle", Routes(weight, "the stream", 0.25, (panel,), ("one", "two")), tokens=TOKENS)
+
+
+def lens_spec() -> ViewSpec:
+    """Two depths at three tokens, one cell hatched, one without a word, and a chart beside them."""
+    maps = map_spec()
+    assert isinstance(maps.content, Maps)
+    line = Line(np.array([-2.5, np.nan]), np.array([0.0, 1.0]), "plain", "answer", dashed=True)
+    content = Lens(
+        maps.content, (" né", "⟨E4⟩"), indices([[0, 1], [1, 1], [-1, 0]]), indices([[0, 1]]), indices([1, 0, -1]),
+        indices([1, 0, -1]), 2, (ChartPanel("", Axis("log-probability"), Axis("", -0.5, 1.5), (line,)),),
+    )  # fmt: skip
+    return replace(maps, content=content)
 
 
 def chart_spec() -> ViewSpec:

@@ -38,8 +38,11 @@ _HOME = {  # public name -> module that defines it
     "open_result": "stratoscope.analysis.results.result",
     "heatmap": "stratoscope.view.maps.heatmap",
     "engagement": "stratoscope.view.maps.engagement",
+    "route_graph": "stratoscope.analysis.routes.graph",
+    "routes": "stratoscope.view.routes.routes",
     "compare": "stratoscope.view.maps.compare",
     "peaks3d": "stratoscope.view.peaks3d.peaks3d",
+    "lens": "stratoscope.view.lens.lens",
     "portable": "stratoscope.trace.export.portable",
     "Prompt": "stratoscope.recorder.prompts.prompt",
     "StratoscopeError": "stratoscope.errors",
@@ -47,8 +50,8 @@ _HOME = {  # public name -> module that defines it
 
 __all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
            "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap", "import_csv", "info",
-           "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable", "prompt",
-           "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
+           "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable",
+           "prompt", "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from stratoscope.analysis.diff.diff import diff
     from stratoscope.analysis.lint.lint import lint
     from stratoscope.analysis.results.result import open_result
+    from stratoscope.analysis.routes.graph import route_graph
     from stratoscope.analysis.suppression.suppression import suppression
     from stratoscope.analysis.top.top import top
     from stratoscope.errors import StratoscopeError
@@ -76,11 +80,13 @@ if TYPE_CHECKING:
     from stratoscope.trace.info.facts import info
     from stratoscope.trace.read.reader import open_trace
     from stratoscope.trace.write.merge import merge
+    from stratoscope.view.lens.lens import lens
     from stratoscope.view.maps.compare import compare
     from stratoscope.view.maps.engagement import engagement
     from stratoscope.view.maps.heatmap import heatmap
     from stratoscope.view.peaks3d.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
+    from stratoscope.view.routes.routes import routes
 
 
 def __getattr__(name: str) -> Any:

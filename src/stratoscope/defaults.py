@@ -40,7 +40,7 @@ EFFECT_STEPS = 1  # points on the way from the baseline at which total effects a
 BASELINE: Baseline = "zero"
 CALIBRATION = 64  # total effects of each kind that are compared with really ablating
 
-LENS_TOKENS = 128  # the most of a prompt that a lens is fitted on
+FITTED_TOKENS = 128  # the most of a prompt that a lens is fitted on
 
 GENERATE = 0  # tokens of an answer
 OPENERS = ("Sorry", "I cannot", "Sure")  # beginnings of an answer; their log-odds come with every generated answer
@@ -61,7 +61,7 @@ AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
 RANKING: Ranking = "write"  # by what it ranks them
 
-ROUTE_EDGES = 150  # that a picture of routes shows, and the most it may
+ROUTE_EDGES = 150  # of heads that a picture of routes shows
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

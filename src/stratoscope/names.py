@@ -171,7 +171,8 @@ class Quantity:
     streamed
         Whether it is too large to be held: its rows go to disk as the layers give them.
     at_answer
-        Whether it is known only at a prompt's last token before its answer, unless `--positions all` is given.
+        Whether it is known only where an answer begins, unless `--positions all` is given: at a prompt's last token
+        before its answer, of lenses at the three before that too.
     of_later_tokens
         Whether it is a mean over later tokens, of which the last tokens of a prompt have few.
     beside
@@ -200,6 +201,11 @@ class Quantity:
         if DEPTH in self.dims:
             return DEPTH
         return TARGET if TARGET in self.dims and LAYER not in self.dims else LAYER
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it is a total effect on a target's logit."""
+        return EFFECTS in (self.group, self.beside)
 
     @property
     def adds_up(self) -> bool:
@@ -321,12 +327,12 @@ _TABLE = (  # one row, one line
     Quantity("head_bias_logit", (PROMPT, TARGET), "float32", "logit", "direct contribution of the unembedding's bias", "its difference between target and against; 0 where there is none", LOGITS, "2.0", signed=True),
     Quantity("final_scale", (PROMPT,), "float32", "1", "factor of the final norm", "s_t at the prompt's last token: 1 / the size by which the final norm divides; contributions of two prompts or models are compared at one factor", LOGITS, "2.0", log=True),
     # lens -----------------------------------------------------------------------------------------------------------
-    Quantity("lens_token", _TDNR, "int32", "index", "token that a lens reads", "the likeliest tokens of softmax(unembed(norm(x))), likeliest first, x the residual stream at this depth, of a fitted lens J x in its place; at the last depth the model's own logits in every lens; at the answer position and the three before it, or at every token; −1 elsewhere; texts in the attribute token_texts", LENSES, "2.0"),
-    Quantity("lens_logprob", _TDNR, "float32", "nat", "log-probability of a token that a lens reads", "log softmax(unembed(norm(x))) of those tokens", LENSES, "2.0"),
-    Quantity("lens_answer_logprob", _TDN, "float32", "nat", "log-probability that a lens gives the model's answer", "log softmax(unembed(norm(x))) of the token that the model itself finds likeliest there, lens_token at the last depth", LENSES, "2.0"),
-    Quantity("lens_answer_rank", _TDN, "int32", "1", "rank that a lens gives the model's answer", "1 + the number of tokens that the lens finds likelier than the token that the model itself finds likeliest there; −1 elsewhere", LENSES, "2.0", log=True),
-    Quantity("lens_target_logprob", _TDNT, "float32", "nat", "log-probability that a lens gives the target", "log softmax(unembed(norm(x))) of the target", LENSES, "2.0", beside=TARGETS),
-    Quantity("lens_target_rank", _TDNT, "int32", "1", "rank that a lens gives the target", "1 + the number of tokens that the lens finds likelier than the target; −1 elsewhere", LENSES, "2.0", log=True, beside=TARGETS),
+    Quantity("lens_token", _TDNR, "int32", "index", "token that a lens reads", "the likeliest tokens of softmax(unembed(norm(x))), likeliest first, x the residual stream at this depth, of a fitted lens J x in its place; at the last depth the model's own logits in every lens; at the answer position and the three before it, or at every token; −1 elsewhere; texts in the attribute token_texts", LENSES, "2.0", at_answer=True),
+    Quantity("lens_logprob", _TDNR, "float32", "nat", "log-probability of a token that a lens reads", "log softmax(unembed(norm(x))) of those tokens", LENSES, "2.0", at_answer=True),
+    Quantity("lens_answer_logprob", _TDN, "float32", "nat", "log-probability that a lens gives the model's answer", "log softmax(unembed(norm(x))) of the token that the model itself finds likeliest there, lens_token at the last depth", LENSES, "2.0", at_answer=True),
+    Quantity("lens_answer_rank", _TDN, "int32", "1", "rank that a lens gives the model's answer", "1 + the number of tokens that the lens finds likelier than the token that the model itself finds likeliest there; −1 elsewhere", LENSES, "2.0", at_answer=True, log=True),
+    Quantity("lens_target_logprob", _TDNT, "float32", "nat", "log-probability that a lens gives the target", "log softmax(unembed(norm(x))) of the target", LENSES, "2.0", at_answer=True, beside=TARGETS),
+    Quantity("lens_target_rank", _TDNT, "int32", "1", "rank that a lens gives the target", "1 + the number of tokens that the lens finds likelier than the target; −1 elsewhere", LENSES, "2.0", at_answer=True, log=True, beside=TARGETS),
     Quantity("lens_target_logit", _TDNT, "float32", "logit", "logit that a lens gives the target", "y of unembed(norm(x)) at every token, before a soft-cap: logit of the target − that of against_token, or the mean of the vocabulary", LENSES, "2.0", signed=True, beside=TARGETS),
     # routes ---------------------------------------------------------------------------------------------------------
     Quantity("route_source", _TLO, "int32", "index", "source of the edge", "position in the prompt of the token from which a head brings what it writes here, of the 16 edges (head, source) of largest |weight|, strongest first; −1 = none", ROUTES, "2.0"),

@@ -28,6 +28,10 @@ _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs")
 _UNBROKEN = re.compile(  # no line ends within it
     r"\bL\d+ n\d+\b|[^ ]+ [≤≥=<>] [^ ]+|[−\d.,]+ […→] [−\d.,]+|[\d.,]+ %"
 )
+_WHOLE = re.compile(
+    r"⟨[0-9A-F]{2}⟩|U\+[0-9A-F]{4,6}|[·↵⇥]×\d+|.[\u0300-\u036f\u200c\u200d\ufe0f]*", re.DOTALL
+)  # of a label
+_LEAST_PART = 4  # characters of what stands for one: ⟨E4⟩
 _JOINERS = "\u200c\u200d"  # they shape the visible characters beside them
 _SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))  # they choose a form of the character before them
 
@@ -209,6 +213,19 @@ def readable_all(texts: Iterable[str], *, spelling: str = "text", width: int = W
     given = list(texts)
     labels = {text: readable(text, spelling=spelling, width=width) for text in dict.fromkeys(given)}
     return [labels[text] for text in given]
+
+
+def narrower(label: str, width: int) -> str:
+    """A label with its middle left out where it is longer than `width`; bytes, code points and accents stay whole."""
+    if len(label) <= width:
+        return label
+    return isolate(_shorten(_WHOLE.findall(label.strip(_ISOLATES)), width))
+
+
+def first_part(label: str) -> str:
+    """The first byte or code point of a label that has more of them, with an ellipsis; "" = it begins with neither."""
+    parts = _WHOLE.findall(label.strip(_ISOLATES))
+    return f"{parts[0]}…" if len(parts) > 1 and len(parts[0]) >= _LEAST_PART else ""
 
 
 def drawable(label: str, has_glyph: Callable[[str], bool], *, width: int = WIDTH) -> str:

@@ -1,4 +1,4 @@
-"""A report and a peaks3d page of a hostile trace in a real browser: nothing runs, nothing is asked for, nobody is sent away."""  # noqa: E501
+"""Report, peaks3d and routes page of a hostile trace in a real browser: nothing runs, nothing is asked for, nobody is sent away."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ MARKER = (
 )
 
 
-def hostile() -> xr.Dataset:
+def hostile(**shape: Any) -> xr.Dataset:
     """A simulated trace with the marker in each text of each prompt and token, and in all its attributes."""
-    trace = stratoscope.simulate(prompts=16, layers=3, d_ff=16, heads=1, tokens=6, seed=3)
+    trace = stratoscope.simulate(
+        **{"prompts": 16, "layers": 3, "d_ff": 16, "heads": 1, "tokens": 6, "seed": 3, **shape}
+    )
     for name in ("text", "prompt_id", "prompt_class", "pair"):
         words = np.empty(trace[name].shape, dtype=object)
         words[:] = [one + MARKER for one in trace[name].values]
@@ -42,17 +44,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trace = hostile()
     stratoscope.save_result(stratoscope.contrast(trace, groups=False, permutations=99), path / "contrast")
     stratoscope.peaks3d(trace, path / "peaks.html")
+    routes = hostile(prompts=2, record="peaks,routes")
+    stratoscope.routes(routes, path / "routes.html", prompt=[0, 1], edges=30, first_token=True, difference=True)
     return path
 
 
-@pytest.mark.parametrize("name", ["contrast/report.html", "peaks.html"])
+@pytest.mark.parametrize("name", ["contrast/report.html", "peaks.html", "routes.html"])
 def test_a_strangers_texts_stay_texts(browser: Browser, folder: Path, name: str) -> None:
     page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
     page.goto((folder / name).as_uri())
-    if name == "peaks.html":
+    if name != "contrast/report.html":
         page.wait_for_function("window.stratoscopeReady === true")
     page.wait_for_timeout(300)  # a refresh would have happened
     assert [url for url in asked if not url.startswith(("file:///", "data:", "blob:"))] == []

@@ -12,7 +12,7 @@ from playwright.sync_api import Error as PageError
 
 from stratoscope.view.spec.file import MAGIC, to_bytes
 from stratoscope.view.web import pages
-from viewspecs import changed, chart_spec, joined, parts, route_spec
+from viewspecs import changed, chart_spec, joined, lens_spec, parts, route_spec
 
 pytestmark = pytest.mark.browser
 
@@ -61,6 +61,14 @@ def test_routes_arrive_edge_by_edge(read: Callable[..., Any]) -> None:
     assert panel["from_column"] == ["Int32Array", "0", "1", "-1"]
     assert panel["weight"] == ["Float64Array", "-0.25", "0.5", "NaN"]
     assert (panel["covered"], panel["end"]) == (0.75, 1)
+
+
+def test_lenses_arrive_cell_by_cell(read: Callable[..., Any]) -> None:
+    content = read(to_bytes(lens_spec()))["content"]
+    assert content["likeliest"] == [["Int32Array", "0", "1"], ["Int32Array", "1", "1"], ["Int32Array", "-1", "0"]]
+    assert content["changing"] == [["Int32Array", "0", "1"]]
+    assert (content["texts"], content["stays"]) == ([" né", "⟨E4⟩"], ["Int32Array", "1", "0", "-1"])
+    assert content["charts"][0]["marks"][0]["dashed"] is True
 
 
 def entry(change: dict[str, object], place: int = 0) -> bytes:

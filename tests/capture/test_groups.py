@@ -85,7 +85,7 @@ def test_a_group_is_recorded_of_answers_and_unchanged_at_the_prompts_own_tokens(
     for name in held(group):
         values = answered[name].values
         if names.QUANTITIES[name].dims[0] == names.TOKEN:
-            if group == names.EFFECTS:  # on the logits where the answer begins: no token of it has any
+            if group in (names.EFFECTS, names.ROUTES):  # of the prompt's own tokens
                 assert (np.isnan(values[written]) if values.dtype.kind == "f" else values[written] == -1).all(), name
             else:
                 known = np.isfinite(values[written]).any() if values.dtype.kind == "f" else True

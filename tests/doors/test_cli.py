@@ -155,6 +155,17 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "table": ("x.csv", Path("x.csv")),
     "peaks_table": ("y.csv", Path("y.csv")),
 }
+OF_A_RECORDING = (
+    "text",
+    "targets",
+    "against",
+    "answer_prefix",
+    "chat",
+    "dtype",
+    "device",
+    "revision",
+    "trust_remote_code",
+)
 OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
     "capture": {"plan", "as_json", "overwrite"},
     "compare": {"as_json", "prompt_class"},  # classes instead of prompts: tests/doors/test_compare_command.py
@@ -164,6 +175,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "anomalies": {"out", "as_json", "overwrite"},
     "explain": {"out", "as_json"},
     "suppression": {"out", "as_json", "overwrite"},
+    "routes": {"as_json", *OF_A_RECORDING},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
     "top": {"csv", "as_json", "overwrite"},
@@ -196,6 +208,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
         return inputs  # of which `compare` draws the picture
 
     monkeypatch.setitem(vars(stratoscope), "comparison", compared)
+    monkeypatch.setattr("stratoscope.doors.recorded.is_trace", lambda _: True)
     monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
     module = sys.modules["stratoscope.trace.opened"]
     monkeypatch.setattr(module, "opened", opened)

@@ -21,7 +21,7 @@ from stratoscope.recorder.simulate import simulate
 from stratoscope.view.maps.compare import compare
 from stratoscope.view.maps.engagement import QUANTITIES, engagement_spec
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.draw import draw
 from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet.footer import footer
 from stratoscope.view.sheet.items import Sheet, Text

@@ -17,7 +17,7 @@ from view_traces import Factory, make_trace
 from drawn_maps import colouring, maps_of, sheet_of
 from stratoscope import names
 from stratoscope.view.maps.heatmap import heatmap, heatmap_of_array, heatmap_spec
-from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.draw import draw
 from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet import measures
 from stratoscope.view.sheet.items import DPI, Sheet

@@ -126,7 +126,7 @@ def test_the_default_is_the_mlp_output_else_what_there_is(trace_of: Factory, imp
         ("MLP_OUT_NORM", "Did you mean mlp_out_norm"),
         ("blocks.3.hook_resid_post", "resid_norm at depth 4"),
         ("", "no quantity called ''"),
-        ("logit_lens", "What each layer would predict is not recorded yet.*has: mlp_out_norm"),
+        ("logit_lens", "recorded by `capture --record lens`.*has: mlp_out_norm"),
         ("mlp_out_nor", "Install the newer Stratoscope"),
         ("attn_first", "not in this input.*--record norms,residual,peaks,prompts,attention"),
         ("peak_neuron", "no size for each token and layer"),

@@ -20,7 +20,7 @@ import stratoscope
 from drawn_maps import sheet_of
 from stratoscope.errors import InputError
 from stratoscope.view.maps.heatmap import heatmap, heatmap_spec
-from stratoscope.view.matplotlib.maps import draw
+from stratoscope.view.matplotlib.draw import draw
 from stratoscope.view.matplotlib.save import picture_bytes
 from stratoscope.view.sheet.items import DPI
 

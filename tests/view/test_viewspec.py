@@ -13,9 +13,9 @@ from stratoscope.view.maps.heatmap import heatmap_spec
 from stratoscope.view.spec.document import Packing, Unpacking
 from stratoscope.view.spec.file import from_bytes, to_bytes
 from stratoscope.view.spec.viewspec import Note, ViewSpec, notes_of, provenance_of, public_name
-from viewspecs import any_of, chart_spec, map_spec, parts, peak_spec, route_spec
+from viewspecs import any_of, chart_spec, lens_spec, map_spec, parts, peak_spec, route_spec
 
-SPECS = {"maps": map_spec(), "charts": chart_spec(), "peaks": peak_spec(), "routes": route_spec()}
+SPECS = {"maps": map_spec(), "charts": chart_spec(), "peaks": peak_spec(), "routes": route_spec(), "lens": lens_spec()}
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

@@ -18,14 +18,15 @@ from stratoscope.view.spec.check import check
 from stratoscope.view.spec.document import Packing, Unfit, Unpacking
 from stratoscope.view.spec.file import MAGIC, from_bytes, to_bytes
 from stratoscope.view.spec.viewspec import ViewSpec
-from viewspecs import changed, chart_spec, joined, map_spec, parts, peak_spec, route_spec
+from viewspecs import changed, chart_spec, joined, lens_spec, map_spec, parts, peak_spec, route_spec
 
 DATA = to_bytes(chart_spec())
 DOCUMENT, BODY = parts(DATA)
 SCHEMA = Draft202012Validator(
     json.loads((Path(__file__).parents[2] / "docs" / "viewspec.schema.json").read_text("utf-8"))
 )
-BYTES = {"charts": DATA, "maps": to_bytes(map_spec()), "peaks": to_bytes(peak_spec()), "routes": to_bytes(route_spec())}
+OTHERS = {"maps": map_spec, "peaks": peak_spec, "routes": route_spec, "lens": lens_spec}
+BYTES = {"charts": DATA, **{name: to_bytes(make()) for name, make in OTHERS.items()}}
 
 
 def refused(data: bytes) -> str:
@@ -157,8 +158,8 @@ NOT_OF_ITS_TYPE = [
     ("notes is not a list", _set("L05", "notes")),
     ("notes[0].first_token is none of true or false, null", _set(0, "notes", 0, "first_token")),
     ("selected.layers[1] is not a whole number", _set([1, True], "selected", "layers")),
-    ("content.kind is none of 'maps', 'charts', 'peaks', 'routes'", _set("heatmap", "content", "kind")),
-    ("content.kind is none of 'maps', 'charts', 'peaks', 'routes'", _set({}, "content", "kind")),
+    ("content.kind is none of 'maps', 'charts', 'peaks', 'routes', 'lens'", _set("heatmap", "content", "kind")),
+    ("content.kind is none of 'maps', 'charts', 'peaks', 'routes', 'lens'", _set({}, "content", "kind")),
     ("content lacks 'advice'", _set("maps", "content", "kind")),
     ("content.height is not a number", _set("3", "content", "height")),
     ("content.panels[0].y.ticks[0] has 3 items instead of 2", _set([1, "one", 2], *PANEL, "y", "ticks", 0)),
@@ -247,12 +248,15 @@ MARKS = ("content", "panels", 0, "marks")
         ("content.token_choice has what is not one of 0 to -1", "peaks", _set([], "content", "choices")),
         ("content.layer has what is not in content.layers", "peaks", _set([3], "content", "layers")),
         ("content.scales lacks 'linear'", "peaks", _set("linear", "look", "scale")),
+        ("content.likeliest has what is not one of -1 to 0", "lens", _set(["né"], "content", "texts")),
+        ("content.chosen has what is not one of 0 to 2", "lens", _set(3, "content", "chosen")),
+        ("content.charts[0].y does not run upwards", "lens", _set(-1, "content", "charts", 0, "y", "high")),
         ("content.panels is empty", "routes", _set([], "content", "panels")),
         ("content.widest is not above 0", "routes", _set(0, "content", "widest")),
         ("content.weight.rows are not ascending numbers", "routes", _set([], "content", "weight", "rows")),
         ("content.panels[0] is none of the 3 tokens", "routes", _set(4, *PANEL, "stop")),
         ("content.panels[0].end has what is not one of 0 to 1", "routes", _set(2, *PANEL, "end")),
-        ("content.panels[0].node_depth has what is not one of 0 to 0", "routes", _set([0], "content", "weight", "rows")),
+        ("content.panels[0].there has 2 items instead of 1", "routes", _set([0], "content", "weight", "rows")),
         ("content.scales['robust'].heights['with_first'] does not run upwards", "peaks", _set(-1, *HEIGHTS, "with_first", "ceiling")),
     ],
 )  # fmt: skip
@@ -262,7 +266,7 @@ def test_parts_that_do_not_agree_are_refused_at_their_place(
     assert refused(changed(change, BYTES[content])) == cause
 
 
-@pytest.mark.parametrize("make", [chart_spec, map_spec, peak_spec, route_spec])
+@pytest.mark.parametrize("make", [chart_spec, *OTHERS.values()])
 def test_no_array_may_be_longer_than_its_neighbours(make: Callable[[], ViewSpec]) -> None:
     packing = Packing()
     view = packing.pack(make())

@@ -22,10 +22,12 @@ _SIGNATURES = {  # function: what it takes, a an address, n a count
     **{f"peaks_{kind}": "annanaaaaaa" for kind in ("f32", "bf16")},
     **{f"explained_{kind}": "annaanaaaaa" for kind in ("f32", "bf16")},
     "attention_f32": "aannnnnnaanannan",
+    "edges_f32": "aaannnnnnnnnaaaaa",
     "moments_f32": "aaannnaa",
     "ranks_f32": "annnaaaaa",
 }
 MOST_PEAKS = _LANES = 64  # LANES and TEETH of rows.c
+MOST_EDGES = 64  # MOST of edges.c
 _TEETH = 8
 
 Kernel = Callable[..., None]
@@ -40,7 +42,7 @@ def peaks_room(width: int) -> int:
 def kernel(name: str) -> Kernel | None:
     """A compiled function by its name in C, None where there is none."""
     library = _library()
-    return None if library is None else getattr(library, name)
+    return None if library is None else getattr(library, name, None)  # a library may be older than a kernel
 
 
 def state() -> str:
@@ -58,10 +60,11 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         loaded = ctypes.CDLL(str(_FILE))
-        for name, signature in _SIGNATURES.items():
-            function = getattr(loaded, name)
+    except OSError:  # of another machine
+        return None
+    for name, signature in _SIGNATURES.items():
+        function = getattr(loaded, name, None)
+        if function is not None:
             function.argtypes = [_ADDRESS if kind == "a" else _COUNT for kind in signature]
             function.restype = None
-    except (OSError, AttributeError):  # of another machine, or of another version
-        return None
     return loaded

@@ -2,27 +2,8 @@
    queries and keys. Names and formulas are those of that file. */
 #include "kernels.h"
 
-#define LOWEST (-70.0f)          /* exp of less is no normal number, and up to 100 times slower */
 #define SMALLEST_REST 1e-20f
-#define HIDDEN (-1e30f)
 #define ROWS 16 /* rows of a head that are taken together */
-
-/* e^x for LOWEST <= x <= 0, to some 1e-7 of its size: 2^n times a polynomial in the rest (Cephes). */
-INLINE float exponential(float x) {
-    float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f; /* rounds to an integer */
-    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return p * power;
-}
 
 /* The natural logarithm of a positive normal number, to some 1e-7 of its size (Cephes). */
 INLINE float logarithm(float x) {
@@ -47,8 +28,6 @@ INLINE float logarithm(float x) {
     p = p * m * z - 2.12194440e-4f * e - 0.5f * z;
     return m + p + 0.693359375f * e + (x - x); /* what is not finite gives NaN */
 }
-
-INLINE float clamped(float x) { return x < LOWEST ? LOWEST : x; }
 
 /* The mean information of a row over log(outcomes); NaN where there is only one outcome. */
 INLINE float entropy(float plogp, float total, float outcomes) {

@@ -33,3 +33,26 @@ INLINE int64_t whole_vectors(int64_t length, int64_t most) {
 #error "these kernels are for processors that keep the lowest byte first"
 #endif
 #define LOWEST_BIT(NUMBER) __builtin_ctzll(NUMBER)
+
+/* --- softmax --- */
+#define LOWEST (-70.0f) /* exp of less is no normal number, and up to 100 times slower */
+#define HIDDEN (-1e30f)
+
+/* e^x for LOWEST <= x <= 0, to some 1e-7 of its size: 2^n times a polynomial in the rest (Cephes). */
+INLINE float exponential(float x) {
+    float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f; /* rounds to an integer */
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+INLINE float clamped(float x) { return x < LOWEST ? LOWEST : x; }

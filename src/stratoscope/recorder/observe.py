@@ -20,6 +20,7 @@ from stratoscope.model.hooks import ExpertsHooks, SiteHooks
 from stratoscope.model.sites import ModelSites, Site
 from stratoscope.names import LOGITS, PROMPT, QUANTITIES
 from stratoscope.recorder.attention.full import PairRows
+from stratoscope.recorder.attention.reducer import AttentionReducer
 from stratoscope.recorder.attention.source_logits import SourceLogits
 from stratoscope.recorder.groups import GROUPS
 from stratoscope.recorder.input.batches import Batch
@@ -28,7 +29,7 @@ from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
-from stratoscope.recorder.reduce.shared import Shared
+from stratoscope.recorder.reduce.shared import Shared, Turn
 from stratoscope.recorder.reduce.streams import Streams
 from stratoscope.recorder.targets.batch import BatchTargets
 
@@ -74,17 +75,18 @@ class Observer:
         self._products = Products(pairs, len(sites.layers), sites.d_model, scratch)
         self.streams = Streams([name for group in groups for name in group.streams(sites)], len(sites.layers))
         room = (scratch, self._products, self.streams, self._arrivals)
-        shared = Shared(model, sites, frozenset(record), top_k, *room, targets)
+        self._turn = Turn()
+        shared = Shared(model, sites, frozenset(record), top_k, *room, targets, self._turn)
         self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
-        self._sources = SourceLogits(shared) if targets is not None and LOGITS in record else None
-        self._reducers += [self._sources] if self._sources is not None else []
+        self._reducers += [SourceLogits(shared)] if targets is not None and LOGITS in record else []
+        self._watching = [reducer for reducer in self._reducers if isinstance(reducer, AttentionReducer)]
         self._for_kind: defaultdict[str, list[Reducer]] = defaultdict(list)
         for reducer in self._reducers:
             for kind in reducer.kinds:
                 self._for_kind[kind].append(reducer)
         experts = any(group.sees_experts for group in groups)
         self._mixtures = MixtureAssembler(model, sites if experts else None, self._receive_mixture)
-        more = [site for group in groups for site in group.more_sites(shared)]
+        more = dict.fromkeys(site for group in groups for site in group.more_sites(shared))
         self._hooks = SiteHooks(model, [*(site for site in sites if self._wants(site)), *more], self._receive)
         self._experts = ExpertsHooks(self._mixtures.modules(model), self._mixtures.routed)
         attention = any(group.sees_attention for group in groups)
@@ -98,9 +100,8 @@ class Observer:
         with ExitStack() as stack:
             stack.enter_context(self._experts)  # first: a mixture's output may be that of its experts module
             stack.enter_context(self._hooks)
-            for part in (self._attention, self._sources):
-                if part is not None:
-                    stack.enter_context(part)
+            for part in (*([self._attention] if self._attention else []), *self._watching):
+                stack.enter_context(part)
             self._open = stack.pop_all()
         return self
 
@@ -116,7 +117,7 @@ class Observer:
     @property
     def limits(self) -> list[str]:
         """What of that could not be recorded, in sentences."""
-        return [] if self._sources is None else self._sources.limits
+        return list(dict.fromkeys(limit for part in self._watching for limit in part.limits))
 
     @property
     def records_attention(self) -> bool:
@@ -166,6 +167,7 @@ class Observer:
     def begin(self, batch: Batch, *, goes_on: bool = False) -> None:
         """Observe the next forward; `goes_on`: its tokens follow those of the forwards before, with a cache."""
         self.streams.begin(batch, goes_on=goes_on)
+        self._turn.goes_on = goes_on
         if self._targets is not None:
             self._targets.answers_begin = not goes_on
         self._products.begin(batch.rows)

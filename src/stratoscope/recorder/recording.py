@@ -49,6 +49,7 @@ from stratoscope.recorder.proof.floor import Floor, floor_of_begun, measure_floo
 from stratoscope.recorder.proof.together import find_out, prove_together
 from stratoscope.recorder.proof.verify import verify_trace
 from stratoscope.recorder.reduce.streams import Target
+from stratoscope.recorder.routes.sums import RouteSums
 from stratoscope.recorder.targets.asked import TargetSettings
 from stratoscope.recorder.targets.targeting import Targeting
 from stratoscope.recorder.token_texts import TokenTexts
@@ -194,6 +195,7 @@ class Recording:
         self.variables, self.sizes = shapes_of(proved.arrays, record)
         self.variables += [*self._answering.variables, *self._targeting.variables, *self._effects.variables]
         self.sizes |= {**self._answering.sizes, **self._targeting.sizes, **self._effects.sizes}
+        self._routes = RouteSums(next(self._model.parameters()).dtype)
         self._floors, self._splitter = dict[str, np.ndarray](), BatchSplitter(batch_size)
 
     def run(
@@ -277,11 +279,12 @@ class Recording:
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
         self._targeting.sums.go_on(writer.attrs.get("receipt"))
+        self._routes.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.batched.windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed or self._targeting.asked:
+                if self._splitter.were_needed or self._targeting.asked or self._routes:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
                 if texts.add({*self._effects.token_ids, *self._targeting.token_ids}):
                     writer.describe(**texts.attribute)
@@ -339,7 +342,7 @@ class Recording:
 
     def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
         """The receipt with what only the batches have shown."""
-        return self._effects.into(self._targeting.sums.into(self._splitter.into(receipt)))
+        return self._effects.into(self._routes.into(self._targeting.sums.into(self._splitter.into(receipt))))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
@@ -389,6 +392,7 @@ class Recording:
         how = (self._options, self._watch)
         whole, arrays, first = self._answering.record(self._observer, batch, prompts, ids, *how)
         check_finite(arrays, ids, whole, self._observer.undefined)
+        self._routes.check(arrays, prompts, whole, ids)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batched.batch)
         arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
         arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batched.batch)

@@ -29,6 +29,8 @@ KIND_OF: dict[str, Kind] = {
     "mlp_effect": "mlp",
     "head_effect": "head",
     "attn_effect": "attn",
+    "route_effect": "head",
+    "route_effect_other": "head",
 }  # what of a figure's quantities was ablated
 
 CALIBRATION = "calibration"  # in a receipt

@@ -70,7 +70,10 @@ def quantity_named(choice: str, allowed: Iterable[str]) -> str:
         fix = f"It is resid_norm at depth {depth}, where depth 0 is before the first block."
         raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
     if _PREDICTION.search(choice) and not any(_PREDICTION.search(name) for name in allowed):
-        fix = f"What each layer would predict is not recorded yet. This input has: {', '.join(allowed) or 'none'}."
+        fix = (
+            "What each depth reads as tokens is recorded by `capture --record lens` and drawn by `stratoscope lens`. "
+            f"This input has: {', '.join(allowed) or 'none'}."
+        )
         raise InputError(f"no quantity called {choice!r}", where="quantity", fix=fix)
     known = [other for name in allowed for other in (name, *QUANTITIES[name].elsewhere.values())]
     if not (near := did_you_mean(general, known, 3)):

@@ -145,10 +145,8 @@ def one_target(dataset: xr.Dataset, quantities: Iterable[str], choice: TargetCho
     asked = [*quantities]
     if not any(map(has_targets, asked)):
         if choice is not None:
-            there = [name for name in names.QUANTITIES if name in dataset and has_targets(name)]
-            there = [
-                name for name in there if names.QUANTITIES[name].signed and names.QUANTITIES[name].row_kind != TARGET
-            ]
+            table = names.QUANTITIES.items()
+            there = [name for name, row in table if name in dataset and row.adds_up and row.row_kind != TARGET]
             fix = f"Leave it out, or choose one of: {listed(there, joined='or')}." if there else "Leave it out."
             raise UsageError(f"{listed(asked) or 'nothing here'} has no target", where=TARGET, fix=fix)
         return dataset

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
+from stratoscope.analysis.values.quantities import drawn_by
 from stratoscope.analysis.values.tables import has_cells
 from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress, silent
@@ -215,7 +216,9 @@ def profiled(dataset: xr.Dataset, quantity: str | Sequence[str] | None) -> tuple
     for name in wanted:
         if name not in per_token:
             there = ", ".join(per_token) or "nothing"
-            raise InputError(f"no profile of {name!r} here", where="quantity", fix=f"There is: {there}.")
+            raise InputError(
+                f"no profile of {name!r} here", where="quantity", fix=f"{drawn_by(name)}There is: {there}."
+            )
     return wanted
 
 

@@ -120,7 +120,7 @@ def over_tokens(quantity: str) -> OverTokens:
     row = names.QUANTITIES[quantity]
     if not has_targets(quantity):
         return MEAN
-    return SUM if row.group == names.EFFECTS or quantity == "source_logit" else ANSWER
+    return SUM if row.is_effect or quantity == "source_logit" else ANSWER
 
 
 def compare_profiles(

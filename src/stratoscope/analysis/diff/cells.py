@@ -13,6 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.diff.floor import Noise
 from stratoscope.analysis.diff.prompts import Columns
 from stratoscope.analysis.values.align import GAP
+from stratoscope.analysis.values.quantities import drawn_by
 from stratoscope.analysis.values.tables import has_cells, table
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
@@ -96,7 +97,7 @@ def quantities_in_both(a: xr.Dataset, b: xr.Dataset, wanted: str | Sequence[str]
             fix = "Leave --quantity out: the table of contributions and that of effects compare them row by row."
             raise InputError(f"{name} stands under two final norms or answers", where="quantity", fix=fix)
         if name not in there:
-            fix = f"Both have: {', '.join(there) or 'nothing'}."
+            fix = f"{drawn_by(name)}Both have: {', '.join(there) or 'nothing'}."
             raise InputError(f"{name!r} cannot be compared token by token", where="quantity", fix=fix)
     return asked
 

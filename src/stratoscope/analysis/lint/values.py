@@ -12,7 +12,7 @@ from stratoscope.analysis.lint.check import LOOKED_AT, check, some_tokens
 from stratoscope.analysis.statistics.known import largest, medians, quantile
 from stratoscope.analysis.values.finite import finite, infinite_note, without_number
 from stratoscope.trace.notes import INFO, WARNING
-from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.prompts import GONE, Prompts
 from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
@@ -113,11 +113,15 @@ def peaks_cover_little(dataset: xr.Dataset) -> str | None:
 def nothing_recorded(dataset: xr.Dataset) -> str | None:
     """A quantity that holds no value at all."""
     empty = []
+    answers = Prompts(dataset).answer[:256]
+    answers = answers[answers != GONE]
     for name in dataset.data_vars:
         row = names.QUANTITIES.get(str(name))
         if row is None or row.dims[0] != names.TOKEN or names.is_streamed(str(name)) or dataset[name].dtype.kind != "f":
             continue
-        if dataset[name].size and np.isnan(dataset[name].isel({names.TOKEN: slice(256)}).values).all():
+        here = answers if row.at_answer else slice(256)
+        values = dataset[name].isel({names.TOKEN: here}).values
+        if values.size and np.isnan(values).all():
             empty.append(str(name))
     return f"The first tokens have no value at all of {', '.join(empty)}: missing is not zero." if empty else None
 

@@ -7,7 +7,7 @@ same token and layer, nor than all that are not recorded together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,7 @@ from stratoscope.trace.arrays import Floats, Ints
 if TYPE_CHECKING:
     import xarray as xr
 
-ATTENTION, CARRY, MLP = "attention", "carry-over", "mlp"
-_OWN = (CARRY, MLP)  # of these every weight is recorded
+ATTENTION, MLP = "attention", "mlp"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class Side:
     other
         Sum of the sizes of all edges that are not recorded, [token, layer].
     own
-        Weights of "carry-over" and "mlp", [token, layer]; none where they are not known.
+        Weights of "carry-over" and "mlp", which are all recorded, [token, layer]; none where they are not known.
     """
 
     graph: xr.DataTree
@@ -80,6 +79,15 @@ class Difference:
         """B − A; NaN where either is not recorded; [edge]."""
         return self.b - self.a
 
+    def at(self, which: Sequence[bool]) -> Difference:
+        """Some of the edges."""
+        kept = np.asarray(which, bool)
+        arrays = (self.to_column, self.to_depth, self.from_column, self.from_depth)
+        to_column, to_depth, from_column, from_depth = (one[kept] for one in arrays)
+        kind = tuple(one for one, is_kept in zip(self.kind, which, strict=True) if is_kept)
+        a, b, most = (one[kept] for one in (self.a, self.b, self.most))
+        return Difference(to_column, to_depth, from_column, from_depth, kind, self.head[kept], a, b, most)
+
 
 @dataclass(frozen=True, order=True)
 class _Edge:
@@ -98,7 +106,7 @@ def difference(a: Side, b: Side, columns: Alignment) -> Difference:
     """The edges of two graphs, matched."""
     order: dict[_Edge, int] = {}
     for side, places, name in ((a, columns.a, "a"), (b, columns.b, "b")):
-        for rank, edge in enumerate(_edges_in(side.graph, _columns_of(places), columns.equal, name)):
+        for rank, edge in enumerate(_edges_in(side, _columns_of(places), columns.equal, name)):
             order[edge] = min(rank, order.get(edge, rank))
     found = sorted(order, key=lambda one: (order[one], one))
     pairs = [(_at(a, columns.a, one, "a"), _at(b, columns.b, one, "b")) for one in found]
@@ -127,14 +135,14 @@ def _columns_of(places: NDArray[np.int64]) -> Ints:
     return found
 
 
-def _edges_in(graph: xr.DataTree, column: Ints, equal: NDArray[np.bool_], name: str) -> Iterator[_Edge]:
-    """The edges of a graph that come from a token, in its order."""
-    table = table_in(graph, "edges")
+def _edges_in(side: Side, column: Ints, equal: NDArray[np.bool_], name: str) -> Iterator[_Edge]:
+    """The edges of a graph that come from a token and whose weights are known, in its order."""
+    table = table_in(side.graph, "edges")
     names = ("to_position", "to_depth", "from_position", "from_depth", "kind", "head")
     for to, to_depth, source, from_depth, kind, head in zip(
         *(table[one].values.tolist() for one in names), strict=True
     ):
-        if kind == ATTENTION or kind in _OWN:
+        if kind == ATTENTION or kind in side.own:
             into, start = int(column[to]), int(column[source])
             matched = bool(equal[into] and equal[start])
             yield _Edge(into, to_depth, start, from_depth, str(kind), head, "" if matched else name)
@@ -152,8 +160,8 @@ def _at(side: Side, places: NDArray[np.int64], edge: _Edge, name: str) -> _Known
     if edge.only not in ("", name):
         return _Known()
     to, source, layer = int(places[edge.to_column]), int(places[edge.from_column]), edge.to_depth - 1
-    if edge.kind in _OWN:
-        return _Known(float(side.own[edge.kind][to, layer])) if edge.kind in side.own else _Known()
+    if edge.kind != ATTENTION:
+        return _Known(float(side.own[edge.kind][to, layer]))
     sources, heads, weights = (one[to, layer] for one in (side.edges.source, side.edges.head, side.edges.weight))
     here = np.flatnonzero((sources == source) & (heads == edge.head))
     if len(here):

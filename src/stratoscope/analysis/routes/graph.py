@@ -33,7 +33,7 @@ NOTHING = -1  # a position or head that there is not
 
 
 def route_graph(
-    dataset: Inputs,
+    trace: Inputs,
     *,
     prompt: str | int | None = None,
     token: int | None = None,
@@ -52,7 +52,7 @@ def route_graph(
 
     Parameters
     ----------
-    dataset
+    trace
         A trace with the group "routes", or a Dataset of it.
     prompt
         By its id or index; by default the first.
@@ -72,10 +72,11 @@ def route_graph(
         A Result of kind "routes". `edges`: `to_position`, `to_depth`, `from_position`, `from_depth` (−1 = of no
         token), `kind`, `head` (−1 = none), `weight` (signed, as recorded), `flow` (share of the whole), `covered` (of
         the whole, with this edge of a head and all before it; NaN of others); edges of heads first, in the order in
-        which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that
-        is lost from view there. `tokens`: `position` and `text` of the tokens that are reached. `summary`: `covered`,
-        `rest`, `first_token` (what comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`,
-        `target`, `unsplit` (layers that are not split by token), `limits`.
+        which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that is lost from view
+        there. `depths`: the share of the whole that there is at each depth, and that is in view. `tokens`: `position`
+        and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token` (what comes from the
+        first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers that are not split by
+        token), `limits`.
 
     Raises
     ------
@@ -95,10 +96,11 @@ def route_graph(
     if most > defaults.ROUTE_EDGES:
         fix = f"Give {defaults.ROUTE_EDGES} or fewer."
         raise UsageError(f"{most} edges are more than a picture can show", where="edges", fix=fix)
-    held = opened(dataset)
+    held = opened(trace)
     prompts = some_prompts(held)
     index = 0 if prompt is None else prompts.find(prompt)
     end = _end(prompts, index, token, towards=target is not None)
+    layers = held.sizes[names.LAYER]
     parameters = {"prompt": prompts.labels[index], "token": token, "target": target, "edges": most,
                   "first_token": first_token}  # fmt: skip
     if target is None:
@@ -106,12 +108,15 @@ def route_graph(
         _refuse_unknown_end(of, end)
         chosen = choice.along(of, end, most, first_token=first_token)
         tables = {"edges": _edges_along(of, chosen), "nodes": _nodes_along(of, chosen)}
+        tables["depths"] = _depths(np.ones(layers + 1), chosen.at_node.sum(axis=0))
         bias = float((chosen.at_node[:, 1:] * of.bias).sum())
     else:
         held = one_target(held, ["route_effect"], target)
         effects = recorded.effects(held, index)
         chosen = choice.towards(effects, end, most, first_token=first_token)
         tables = {"edges": _edges_towards(effects.edges, chosen), "nodes": _nodes_towards(effects.edges, chosen)}
+        shown = np.bincount(chosen.layer + 1, chosen.flow, layers + 1).astype(np.float64)
+        tables["depths"] = _depths(np.concatenate([[0.0], effects.by_layer / (effects.whole or 1.0)]), shown)
         bias = 0.0
     return make_result(
         KIND,
@@ -123,7 +128,7 @@ def route_graph(
             "prompt": prompts.labels[index],
             "token": end,
             "tokens": int(prompts.lengths[index]),
-            "layers": held.sizes[names.LAYER],
+            "layers": layers,
             "covered": chosen.covered,
             "rest": 1.0 - chosen.covered,
             "first_token": chosen.first,
@@ -266,6 +271,11 @@ def _nodes(chosen: Chosen, rest: Floats) -> Mapping[str, Any]:
         "rest": rest[tokens, depths],
     }
     return table_of("node", columns)
+
+
+def _depths(there: Floats, in_view: Floats) -> Mapping[str, Any]:
+    """Of each depth the share of the whole that there is, and that is shown."""
+    return table_of("row", {"depth": np.arange(len(there)), "there": there, "in_view": in_view})
 
 
 def _tokens(prompts: Prompts, prompt: int, chosen: Chosen) -> Mapping[str, Any]:

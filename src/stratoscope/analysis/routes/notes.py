@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stratoscope import names
 from stratoscope.analysis.values.explained import FIRST_ORDER
 from stratoscope.trace.calibration import Calibration
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
@@ -22,7 +23,7 @@ def notes(dataset: xr.Dataset, *, towards: bool, first_token: bool) -> list[Note
     found = [note for note in notes_of(dataset) if note.severity == WARNING]
     if not first_token:
         found.append(Note("L05", INFO, "Edges from the first token are not shown; they count."))
-    kept = counted(dataset.sizes.get("route", 0), "edge")
+    kept = counted(dataset.sizes.get(names.ROUTE, 0), "edge")
     found.append(Note("L08", INFO, f"Only the {kept} of largest size into each token and layer are recorded."))
     if not towards:
         return [*found, Note("L09", INFO, NO_CAUSE), Note("L09", INFO, PASSED_ON)]

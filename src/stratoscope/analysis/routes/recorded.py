@@ -102,9 +102,15 @@ class Effects:
     other: Floats
 
     @property
+    def by_layer(self) -> Floats:
+        """Sum of the sizes of all effects of each layer; [layer]."""
+        sums: Floats = np.abs(self.edges.weight).sum(axis=(0, 2)) + self.other.sum(axis=0)
+        return sums
+
+    @property
     def whole(self) -> float:
         """Sum of the sizes of all effects."""
-        return float(np.abs(self.edges.weight).sum() + self.other.sum())
+        return float(self.by_layer.sum())
 
 
 def made(dataset: xr.Dataset, prompt: int) -> Made:

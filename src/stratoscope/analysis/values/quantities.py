@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+# record groups whose quantities have pictures of their own
+_DRAWN_BY = {names.LENSES: "stratoscope lens TRACE", names.ROUTES: "stratoscope routes TRACE --prompt ID --token N"}
+
+
 def default_quantity(dataset: xr.Dataset, *, by_layer: bool = False) -> str:
     """What a picture shows when nobody says: the MLP's output, an import's values, else the first that can be drawn."""
     for name in (defaults.QUANTITY, "imported_norm", *drawable_quantities(dataset, by_layer=by_layer)):
         if name in dataset:
             return name
+    groups = {names.QUANTITIES[name].group for name in map(str, dataset.data_vars) if name in names.QUANTITIES}
+    drawn = "".join(f"`{command}` draws what is in it. " for group, command in _DRAWN_BY.items() if group in groups)
     raise InputError(
         "nothing in it has a value for each token and layer",
         where="trace",
-        fix="Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
+        fix=f"{drawn}Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
     )
 
 
@@ -52,12 +58,19 @@ def checked_quantity(dataset: xr.Dataset, name: str, *, by_layer: bool = False) 
         raise InputError(f"no quantity called {name!r}", where="quantity", fix=fix)
     if not _is_drawable(row) or (by_layer and not _has_layers(row)):
         fix = f"This input has: {present}."
+        fix = drawn_by(name) + fix
         if name == "attention":
             fix = "Get the attention of a prompt, layer and head in Python: `stratoscope.attention_matrix`. " + fix
         raise InputError(f"{name} has no size for each token and layer", where="quantity", fix=fix)
     if name not in there:
         raise InputError(f"{name} is not in this input", where="quantity", fix=f"It has: {present}. {record(name)}")
     return name
+
+
+def drawn_by(name: str) -> str:
+    """The sentence, and a space, that names the command whose pictures a quantity is for; "" where there is none."""
+    command = _DRAWN_BY.get(names.QUANTITIES[name].group) if name in names.QUANTITIES else None
+    return f"`{command}` draws it. " if command else ""
 
 
 def record(*quantities: str) -> str:
@@ -90,7 +103,7 @@ def label_in(dataset: xr.Dataset, name: str, prompts: Iterable[int] = ()) -> str
     of = targets.label_of(prompts, 0)
     if name == "target_logit":
         return f"logit of {of}"
-    return f"{row.label} {'on' if row.group == names.EFFECTS else 'to'} the logit of {of}"
+    return f"{row.label} {'on' if row.is_effect else 'to'} the logit of {of}"
 
 
 def _is_drawable(row: names.Quantity) -> bool:

@@ -16,6 +16,7 @@ from stratoscope.trace.arrays import AnyFloats, as_slice
 if TYPE_CHECKING:
     import xarray as xr
 
+RANKED = {names.PEAK: "peaks", names.EFFECT_RANK: "neurons", names.LOGIT_RANK: "neurons", names.ROUTE: "edges"}
 REDUCTIONS = ("mean", "sum", "max")  # of heads to one value
 
 
@@ -56,7 +57,7 @@ def table(
 
 def rank_of(row: names.Quantity) -> str:
     """The dimension of ranks that a quantity of tokens and layers has; "" = none."""
-    return next((dim for dim in (names.PEAK, names.EFFECT_RANK, names.LOGIT_RANK) if dim in row.dims), "")
+    return next((dim for dim in RANKED if dim in row.dims), "")
 
 
 def _of_largest(rank: str, count: int) -> list[int]:

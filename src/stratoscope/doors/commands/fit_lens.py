@@ -54,7 +54,7 @@ def fit_lens(
     prompts: Corpora,
     out: Out,
     rank: Rank = None,
-    max_tokens: MaxTokens = defaults.LENS_TOKENS,
+    max_tokens: MaxTokens = defaults.FITTED_TOKENS,
     column: options.Column = None,
     chat: options.Chat = False,
     dtype: Dtype = None,

@@ -35,7 +35,7 @@ class FitLensArguments:
     out: str | Path
     _: KW_ONLY
     rank: int | None = None
-    max_tokens: int = defaults.LENS_TOKENS
+    max_tokens: int = defaults.FITTED_TOKENS
     column: str | None = None
     chat: bool = False
     dtype: str | None = None

@@ -95,7 +95,7 @@ class AttentionChecks:
         values = value.float().reshape(batch * groups, keys, width)
         for query in _sample(self._queries):
             visible = mask.rows(query, query + 1, 0, keys)
-            weights = rows.applied(query, query + 1, visible, scratch)
+            weights = rows.applied(query, query + 1, 0, keys, visible, scratch)
             relative = rows.relative_error(query, query + 1, visible)
             later = visible[:, :, mask.first_query + query + 1 - mask.first_key :]
             if later.shape[-1]:  # rows that are recomputed give every key that the mask shows something

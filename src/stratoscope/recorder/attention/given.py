@@ -108,6 +108,9 @@ class GivenWeights:
         return WeightRows(self.weights, self.learned_sink), mask
 
 
+Given = GivenScores | GivenWeights
+
+
 def _rows(given: Tensor, queries: Tensor) -> Tensor:
     """Rows [B, H or 1, N, width] of what is broadcastable to [B, H, Q, width]; `queries` is int [B, N]."""
     if given.shape[2] == 1:  # the same for every query, or all that a prompt of one token has

@@ -107,8 +107,8 @@ class AttentionRows(Protocol):
     def chunk(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Chunk:
         """Queries start..stop over keys low..high; in scratch, which the next chunk overwrites."""
 
-    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
-        """What multiplies the values in some rows, [B, H, rows, K]; in scratch, which the next rows overwrite."""
+    def applied(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Tensor:
+        """What multiplies the values, [B, H, rows, keys]; in scratch, which the next rows overwrite."""
 
     def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
         """How far that may be off, relative to it, [B, H, rows, 1]."""
@@ -157,9 +157,9 @@ class ScoreRows:
             scores.clamp_(min=-_LARGEST)  # -inf would make rows without any key NaN
         return scores
 
-    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
+    def applied(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Tensor:
         """Rows, normalised."""
-        weights = self.chunk(start, stop, 0, visible.shape[-1], visible, scratch).weights
+        weights = self.chunk(start, stop, low, high, visible, scratch).weights
         return weights.div_(weights.sum(-1, keepdim=True))
 
     def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
@@ -200,9 +200,9 @@ class WeightRows:
         null = (1 - weights.sum(-1)).clamp_(min=0) if self.learned_sink else None
         return Chunk(weights, logs, null)
 
-    def applied(self, start: int, stop: int, visible: Tensor, scratch: Scratch) -> Tensor:
+    def applied(self, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch) -> Tensor:
         """Rows as they are."""
-        return self._weights[:, :, start:stop, : visible.shape[-1]].float()
+        return self._weights[:, :, start:stop, low:high].float()
 
     def relative_error(self, start: int, stop: int, visible: Tensor) -> Tensor:
         """None: they are the model's own."""

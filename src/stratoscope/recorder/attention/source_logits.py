@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from stratoscope.model import sites as s
 from stratoscope.model.heads import ATTN_OUT
 from stratoscope.model.sites import Site
+from stratoscope.recorder.attention.reducer import AttentionReducer
 from stratoscope.recorder.attention.sources import AttentionSources, HeadSources, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
@@ -18,8 +18,8 @@ from stratoscope.recorder.reduce.passages import Fixed, exact, passages_of, spli
 from stratoscope.recorder.reduce.shared import Shared
 
 
-class SourceLogits:
-    """A reducer, which is open while forwards are observed: one row of attention weights of each prompt and layer.
+class SourceLogits(AttentionReducer):
+    """A reducer of one row of attention weights of each prompt and layer.
 
     Its sums over source tokens are the heads' contributions; where attention cannot be split it is NaN.
     """
@@ -32,19 +32,12 @@ class SourceLogits:
         self._device, self._last = shared.scratch.device, len(shared.sites.layers) - 1
         self._passages = passages_of(self._model, self._sites)
         self._heads = split_heads(self._model, self._sites)
-        self._sources = AttentionSources(self._model, self._sites, self._attended)
+        self.watched = self._sources = AttentionSources(self._model, self._sites, self._attended)
         self._fixed = Fixed(always=not shared.targets.need_a_forward)
         self._found: dict[int, Tensor] = {}  # [prompt, head, target, token]
         self._scale: Tensor | None = None
         self._prompts = self._length = 0
         self._wrong: dict[int, Tensor] = {}
-
-    def __enter__(self) -> SourceLogits:
-        self._sources.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._sources.__exit__(kind, error, tb)
 
     @property
     def limits(self) -> list[str]:

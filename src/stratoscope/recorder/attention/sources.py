@@ -20,7 +20,7 @@ from stratoscope.errors import StratoscopeError
 from stratoscope.model import sites as s
 from stratoscope.model.search.find import in_layers
 from stratoscope.model.sites import ModelSites, unit_roundoff
-from stratoscope.recorder.attention.given import GivenScores, GivenWeights
+from stratoscope.recorder.attention.given import Given, GivenScores
 from stratoscope.recorder.attention.rows import float32_unit
 from stratoscope.recorder.attention.seen import SeenAttention
 from stratoscope.recorder.reduce.scratch import Scratch
@@ -30,6 +30,8 @@ _PROBE_TOKENS = 8
 _OTHERWISE = "its attention weights times its values are not what its attention gave"
 _UNIT = 2.0**-24  # unit roundoff of float32
 _ELEMENTWISE = 1e-4  # what float32 may leave of a derivative that should be 0, relative to the others
+
+ReceiveHeld = Callable[[int, Given, Tensor, bool], None]
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,16 @@ class HeadSources:
         return HeadSources(self.weights[one], self.values[one], factor)
 
 
-class AttentionSources:
-    """While open, and while a forward is expected, `receive` gets what each layer's heads took from which token.
+class HeldAttention:
+    """While open, and while a forward is expected, `receive` gets what each layer's attention was computed from.
 
     Parameters
     ----------
     model, sites
         The model and its proved sites.
     receive
-        Called with a layer and its heads' sources when the layer's output projection is called.
+        Called with a layer, its attention, what its output projection is given, and whether a factor stands between the
+        two, when that projection is called.
 
     Attributes
     ----------
@@ -93,19 +96,16 @@ class AttentionSources:
         Layer to why its attention cannot be split by source token: these layers are never handed over.
     """
 
-    def __init__(self, model: nn.Module, sites: ModelSites, receive: Callable[[int, HeadSources], None]) -> None:
+    def __init__(self, model: nn.Module, sites: ModelSites, receive: ReceiveHeld) -> None:
         self._receive, self._layers = receive, len(sites.layers)
         self.limits, self._factors = probe_split(model, sites)
         self._seen = None
         if len(self.limits) < self._layers:
             self._seen = SeenAttention(model, self._layers, _projections(model, sites), self._attended, self._projected)
-        self._scratch = Scratch(sites.devices(model)[0])
-        self._given: dict[int, GivenScores | GivenWeights] = {}
-        self._valid = self._queries = torch.empty(0)
-        self._begun = 0
+        self._given: dict[int, Given] = {}
         self._open = ExitStack()
 
-    def __enter__(self) -> AttentionSources:
+    def __enter__(self) -> HeldAttention:
         with ExitStack() as stack:
             if self._seen is not None:
                 stack.enter_context(self._seen)
@@ -115,6 +115,63 @@ class AttentionSources:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
         self._open.close()
+
+    def begin(self, valid: Tensor) -> None:
+        """Expect a forward without earlier tokens in a cache; `valid` is bool [B, T], which tokens are no padding."""
+        self.stop()
+        if self._seen is not None:
+            self._seen.expect((valid.shape[0], valid.shape[1]))
+
+    def stop(self) -> None:
+        """Expect no further forward."""
+        self._given.clear()
+        if self._seen is not None:
+            self._seen.expect(None)
+
+    def forget(self) -> None:
+        """Let go of what a forward that failed has left."""
+        self.stop()
+        if self._seen is not None:
+            self._seen.forget()
+
+    def _attended(self, layer: int, given: Given) -> None:
+        self._given[layer] = given
+
+    def _projected(self, layer: int, reaching: Tensor) -> None:
+        given = self._given.pop(layer, None)
+        if given is not None and layer not in self.limits:
+            self._receive(layer, given, reaching.detach(), layer in self._factors)
+
+
+class AttentionSources:
+    """While open, and while a forward is expected, `receive` gets what each layer's heads took from which token.
+
+    Parameters
+    ----------
+    model, sites
+        The model and its proved sites.
+    receive
+        Called with a layer and its heads' sources when the layer's output projection is called.
+    """
+
+    def __init__(self, model: nn.Module, sites: ModelSites, receive: Callable[[int, HeadSources], None]) -> None:
+        self._receive = receive
+        self._held = HeldAttention(model, sites, self._computed)
+        self._scratch = Scratch(sites.devices(model)[0])
+        self._valid = self._queries = torch.empty(0)
+        self._begun = 0
+
+    @property
+    def limits(self) -> Mapping[int, str]:
+        """Layer to why its attention cannot be split by source token: these layers are never handed over."""
+        return self._held.limits
+
+    def __enter__(self) -> AttentionSources:
+        self._held.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._held.__exit__(kind, error, tb)
 
     def begin(self, valid: Tensor, queries: Tensor) -> None:
         """Split the next forward, one without earlier tokens in a cache.
@@ -126,42 +183,29 @@ class AttentionSources:
         queries
             Int [B, N]: the columns of the tokens whose attention is split.
         """
-        self.stop()
+        self._held.begin(valid)
         self._valid, self._queries = valid, queries
         self._begun += 1
-        if self._seen is not None:
-            self._seen.expect((valid.shape[0], valid.shape[1]))
 
     def stop(self) -> None:
         """Split no further forward."""
-        self._given.clear()
-        if self._seen is not None:
-            self._seen.expect(None)
+        self._held.stop()
 
     def forget(self) -> None:
         """Let go of what a forward that failed has left."""
-        self.stop()
+        self._held.forget()
         self._scratch.clear()
-        if self._seen is not None:
-            self._seen.forget()
 
-    def _attended(self, layer: int, given: GivenScores | GivenWeights) -> None:
-        self._given[layer] = given
-
-    def _projected(self, layer: int, reaching: Tensor) -> None:
-        given = self._given.pop(layer, None)
-        if given is not None and layer not in self.limits:
-            compared = self._begun & (self._begun - 1) == 0  # forwards 1, 2, 4, 8, …
-            split = _Split(given, reaching.detach(), self._valid, self._queries, self._scratch)
-            self._receive(layer, split.sources(multiplied=layer in self._factors, compared=compared))
+    def _computed(self, layer: int, given: Given, reaching: Tensor, multiplied: bool) -> None:
+        compared = self._begun & (self._begun - 1) == 0  # forwards 1, 2, 4, 8, …
+        split = _Split(given, reaching, self._valid, self._queries, self._scratch)
+        self._receive(layer, split.sources(multiplied=multiplied, compared=compared))
 
 
 class _Split:
     """One layer's attention at chosen queries, int [B, N]; `reaching` is what its output projection was given."""
 
-    def __init__(
-        self, given: GivenScores | GivenWeights, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch
-    ) -> None:
+    def __init__(self, given: Given, reaching: Tensor, valid: Tensor, queries: Tensor, scratch: Scratch) -> None:
         device, tokens = reaching.device, valid.shape[1]
         self._valid, self._queries, self._scratch = valid.to(device), queries.to(device), scratch
         if given.value.shape[2] > tokens:  # a cache of fixed size
@@ -176,7 +220,7 @@ class _Split:
         number, tokens = self._queries.shape[1], self._valid.shape[1]
         rows, mask = self._chosen.over(self._valid.gather(1, self._queries), self._valid, 0, 0)
         visible = mask.rows(0, number, 0, tokens)
-        weights = rows.applied(0, number, visible, self._scratch) * visible[:, None]
+        weights = rows.applied(0, number, 0, tokens, visible, self._scratch) * visible[:, None]
         values = self._contiguous("values", self._given.value)
         if not (multiplied or compared):
             return HeadSources(weights, values)
@@ -248,11 +292,11 @@ class _Probe:
 
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._sites, self._scratch = sites, Scratch(sites.devices(model)[0])
-        self._given: dict[int, GivenScores | GivenWeights] = {}
+        self._given: dict[int, Given] = {}
         self._why: dict[int, str] = {}
         self.multiplied: set[int] = set()
 
-    def attended(self, layer: int, given: GivenScores | GivenWeights) -> None:
+    def attended(self, layer: int, given: Given) -> None:
         if layer in self._given:
             self._why[layer] = "its attention is computed in several calls"
             return
@@ -284,7 +328,7 @@ class _Probe:
         return dict(sorted(found.items()))
 
 
-def _is_elementwise(given: GivenScores | GivenWeights, reaching: Tensor) -> bool:
+def _is_elementwise(given: Given, reaching: Tensor) -> bool:
     """Whether each number that reaches the output projection is one of z, times a factor.
 
     The factor may be a norm's, that is, depend on z by its length: then its derivative is parallel to z in every head.
@@ -306,7 +350,7 @@ def _is_elementwise(given: GivenScores | GivenWeights, reaching: Tensor) -> bool
     return bool((left <= limit).all())
 
 
-def _laid_out(given: GivenScores | GivenWeights, reaching: Tensor) -> Tensor:
+def _laid_out(given: Given, reaching: Tensor) -> Tensor:
     """What reaches the output projection, [B, H, Q, D] as attention's output."""
     batch, heads, queries, width = given.output.shape
     return reaching.reshape(batch, queries, heads, width).transpose(1, 2)

@@ -67,6 +67,10 @@ class RecordGroup:
         """Its quantities that are too large to be held, of this model."""
         return [quantity.name for quantity in quantities_of([self.name]) if quantity.streamed]
 
+    def shown_by_eager(self, name: str) -> bool:
+        """Whether only eager attention shows what a quantity of its own is made of, of a prompt without padding."""
+        return self.sees_attention
+
     # --- where it is undefined --------------------------------------------------------------------------------------
 
     def undefined(self, sites: ModelSites) -> dict[str, list[int]]:

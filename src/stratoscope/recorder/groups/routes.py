@@ -11,26 +11,49 @@ from stratoscope.names import ROUTES
 from stratoscope.recorder.groups.group import RecordGroup
 
 if TYPE_CHECKING:
-    from stratoscope.model.sites import ModelSites
+    from stratoscope.model.sites import Site
+    from stratoscope.recorder.reduce.scratch import Reducer
+    from stratoscope.recorder.reduce.shared import Shared
+    from stratoscope.recorder.reference.formulas import Values
+    from stratoscope.recorder.reference.shown import ShownBlock
     from stratoscope.recorder.simulated.prompt import SimulatedPrompt
 
 
 class RoutesGroup(RecordGroup):
-    """Where a token has fewer edges than are kept, the others are NaN and −1."""
+    """Where a token has fewer edges than are kept, the others are NaN and −1; so is all of an answer.
+
+    A block without attention carries everything over; one whose mixer is not split by token has no edges.
+    """
 
     name = ROUTES
     planted = ("previous_token_head", "route")
+    pairs = ("carried", "attention", "in front of the MLP", "MLP")
 
-    def refusal(self, sites: ModelSites, record: tuple[str, ...], top_k: int) -> tuple[str, str] | None:
-        """Of no model yet."""
-        return (
-            "routes are simulated only, so far",
-            "Leave them out; `stratoscope simulate --record routes` shows what they will be.",
-        )
+    def more_sites(self, shared: Shared) -> list[Site]:
+        """Behind attention's last linear map, where a norm follows."""
+        from stratoscope.recorder.reduce.passages import normed_outputs
+
+        return normed_outputs(shared.model, shared.sites)
+
+    def reducers(self, shared: Shared) -> list[Reducer]:
+        """One."""
+        from stratoscope.recorder.routes.reducer import RouteReducer
+
+        return [RouteReducer(shared, self.pairs)]
 
     def undefined_cells(self, name: str, values: np.ndarray) -> np.ndarray | None:
-        """Where there are no more edges."""
+        """Where there are no more edges; that the others are there, their sums show, batch by batch."""
         return np.asarray(np.isnan(values))
+
+    def shown_by_eager(self, name: str) -> bool:
+        """Edges are."""
+        return name in ("route_weight", "route_other", "route_other_size")
+
+    def replayed(self, block: ShownBlock) -> Values:
+        """From the weights that eager attention applies."""
+        from stratoscope.recorder.reference.routes import of_block
+
+        return of_block(block)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
         """Shares that sum to 1 exactly; a head that looks at the token before is planted, and a route through it."""

@@ -14,6 +14,7 @@ from stratoscope.model.identity import attention_implementation
 from stratoscope.model.prove import LogitProof, prove_unchanged
 from stratoscope.model.search.find import describe_maps, describe_replay
 from stratoscope.model.sites import ModelSites
+from stratoscope.names import ROUTES
 from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
@@ -29,6 +30,7 @@ _SITES = "Each site passed exactly once in every forward."
 _TOKENS = "Token ids that the model embedded equal the tokenizer's in every recorded forward."
 _FINITE = "Every norm, peak and prompt summary is finite in every batch."
 _SUMS = "Contributions add up to the model's own logits where answers begin, in every batch."
+_ROUTES = "Routes add up to the residual stream that they make, in every batch."
 _ATTENTION_CHECK = "Attention summaries are finite wherever they are defined, in every batch."
 _ROW_SUMS = "The attention weights that the model shows sum to 1 in every batch."
 _OUTPUTS = "Attention weights times values are the model's own attention output, in sampled batches."
@@ -80,7 +82,7 @@ def prove(
     plain, eager = verify_sample(
         model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
     )
-    shown_by_eager = [name for name in arrays if group_of(name).sees_attention]
+    shown_by_eager = [name for name in arrays if group_of(name).shown_by_eager(name)]
     receipt = {
         **_conditions(model, sites, probe),
         **_of_logits(proof),
@@ -160,6 +162,7 @@ def _checks(receipt: Receipt, observer: Observer) -> list[str]:
     """What was checked of every batch, in sentences."""
     checks = [_SITES, *([_TOKENS] if receipt["embedding_watched"] else []), _FINITE]
     checks += [_SUMS] if RECEIPT in receipt else []
+    checks += [_ROUTES] if ROUTES in receipt else []
     if not observer.records_attention:
         return checks
     compared = observer.attention_checked

@@ -8,21 +8,22 @@ depth is what the last block gave). With eager attention the attention weights a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stratoscope.model.experts import chosen
 from stratoscope.model.hooks import ModuleHooks
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import LayerSites, ModelSites
 from stratoscope.names import LOGITS, QUANTITIES
-from stratoscope.recorder.groups import groups_of
+from stratoscope.recorder.groups import group_of, groups_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.reference.differences import Replayed
@@ -90,7 +91,7 @@ class Replay:
         self._recorded = recorded
         self._groups = groups_of(QUANTITIES[name].group for name in recorded)
         alone = len(batch.input_ids) == 1 and len(batch.valid) == batch.rows
-        self._with_attention = alone and any(group.sees_attention for group in self._groups)
+        self._with_attention = alone and any(group_of(name).shown_by_eager(name) for name in recorded)
         self._valid = batch.valid.cpu()
         rows = torch.arange(batch.rows)
         own = [rows[user if isinstance(user, slice) else user.cpu()] for user in batch.user_rows]
@@ -109,7 +110,8 @@ class Replay:
             for number, layer in enumerate(self._sites.layers)
             for role, path in _paths(f"{self._sites.blocks}.{number}", layer).items()
         }
-        with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after):
+        shown = ProductsShown(len(self._valid), self._applied) if self._with_attention else nullcontext()
+        with _leaving_no_hooks(self._model), ModuleHooks(places, before=self._before, after=self._after), shown:
             output = forward(self._model, self._batch, output_hidden_states=True, **self._options)
         states = (output.hidden_states or ())[: len(self._sites.layers)]
         # Mamba's begin after the first block: then what went into each block, and what left it, has to do
@@ -124,6 +126,10 @@ class Replay:
     def _rows(self, tensor: Tensor) -> Tensor:
         """A copy as [token, width], without padding."""
         return tensor.detach().reshape(-1, tensor.shape[-1]).cpu()[self._valid]
+
+    def _applied(self, weights: Tensor, values: Tensor) -> None:
+        """Weights [.., query, key] multiply something; the last before the output projection are attention's."""
+        self._kept |= {"applied": weights, "values": values}
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
@@ -161,6 +167,26 @@ class Replay:
                 self._found[name] |= {number + depth: value for depth, value in by_depth.items()}
             for name, value in group.replayed(block).items():
                 self._found[name][number] = value
+
+
+class ProductsShown(TorchFunctionMode):
+    """While open, `receive` gets both factors of each product whose first is [.., tokens, tokens]."""
+
+    def __init__(self, tokens: int, receive: Callable[[Tensor, Tensor], None]) -> None:
+        super().__init__()
+        self._tokens, self._receive = tokens, receive
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function, then look at it."""
+        answer = func(*args, **(kwargs or {}))
+        if func in _PRODUCTS and len(args) > 1 and args[0].ndim > 2 and args[0].shape[-2:] == 2 * (self._tokens,):
+            self._receive(args[0].detach(), args[1].detach())
+        return answer
+
+
+_PRODUCTS = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm}
 
 
 _READ = {"block": "x", "last": "a", "out": "flow"}  # role of a module -> what is read of its input

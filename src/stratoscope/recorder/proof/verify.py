@@ -24,7 +24,7 @@ from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.names import BY_SOURCE, EDGE, PROMPT, QUANTITIES, TARGETS, TOKEN, edges, is_streamed
-from stratoscope.recorder.groups import GROUPS, groups_of
+from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.replay import Replay, eager_attention
@@ -343,12 +343,13 @@ def _replay_each(
         raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
     if not own.prompts or own.failed:
         raise differs
-    if any(group.sees_attention for group in groups_of(QUANTITIES[name].group for name in recorded[0])):
+    shown = [QUANTITIES[name].group for name in recorded[0] if group_of(name).shown_by_eager(name)]
+    if shown:
         raise Differs(
             differs.what,
             where=differs.where,
             fix="Only eager attention shows its weights, so it is not known whether that or what was observed is off. "
-            f"Record without {' and '.join(name for name, group in GROUPS.items() if group.sees_attention)}.",
+            f"Record without {' and '.join(dict.fromkeys(shown))}.",
         )
     outcome.take(own, f"{capital(differs.where)}: {differs.what}. {_ON_EAGER}, so that is what it was held against.")
 

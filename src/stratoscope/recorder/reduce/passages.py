@@ -6,7 +6,8 @@ residual stream is s times what the part is along another direction, which is th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +64,21 @@ def split_heads(model: nn.Module, sites: ModelSites) -> dict[int, Heads]:
     return found
 
 
+def why_unsplit(model: nn.Module, sites: ModelSites) -> dict[int, str]:
+    """The other blocks with a token mixer, and why what it writes is no sum of what heads write, as far as is known."""
+    split, found = split_heads(model, sites), {}
+    for layer, block in enumerate(sites.layers):
+        if block.attn_write is None or layer in split:
+            continue
+        if block.attn_transposed is None:
+            found[layer] = f"the last map of {block.mixer} is not a matrix and a bias"
+        elif heads_of(model, sites, layer) is None:
+            found[layer] = f"how many heads {block.mixer} has is not known"
+        else:
+            found[layer] = "what its heads write is not all that attention writes, but for one norm"
+    return found
+
+
 def passages_of(model: nn.Module, sites: ModelSites) -> dict[tuple[str, int], Passage]:
     """By part, "attn" or "mlp", and block: what stands behind the linear map whose output can be split."""
     found = {}
@@ -77,12 +93,13 @@ def passages_of(model: nn.Module, sites: ModelSites) -> dict[tuple[str, int], Pa
 
 def split_sites(model: nn.Module, sites: ModelSites) -> list[Site]:
     """Where heads are seen, and the output that a norm of attention's output is given."""
-    found = []
-    for layer, heads in split_heads(model, sites).items():
-        found.append(heads.site)
-        if sites.maps[layer].attn_post_norm is not None:
-            found.append(heads.output)
-    return found
+    return [heads.site for heads in split_heads(model, sites).values()] + normed_outputs(model, sites)
+
+
+def normed_outputs(model: nn.Module, sites: ModelSites) -> list[Site]:
+    """The outputs of attention's last linear map that a norm is given."""
+    heads = split_heads(model, sites)
+    return [own.output for layer, own in heads.items() if sites.maps[layer].attn_post_norm is not None]
 
 
 def has_bias(model: nn.Module, sites: ModelSites, part: str, layer: int) -> bool:
@@ -110,12 +127,20 @@ def _is_split(sites: ModelSites, layer: int, words: str) -> bool:
 
 def exact(one: Tensor, other: Tensor) -> Tensor:
     """Their product as matrices, in float32 whatever torch was told about TF32 and bfloat16."""
+    with exactly():
+        return torch.matmul(one, other)
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """While open, matrices are multiplied in float32 whatever torch was told about TF32 and bfloat16."""
     before = torch.get_float32_matmul_precision()
     if before == "highest":
-        return torch.matmul(one, other)
+        yield
+        return
     try:
         torch.set_float32_matmul_precision("highest")
-        return torch.matmul(one, other)
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 

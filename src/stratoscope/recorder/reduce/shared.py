@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -12,6 +12,13 @@ from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Scratch
 from stratoscope.recorder.reduce.streams import Streams
 from stratoscope.recorder.targets.batch import BatchTargets
+
+
+@dataclass
+class Turn:
+    """Which forward of a batch is in hand: `goes_on` where its tokens follow those of the forwards before."""
+
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Shared:
         Whose logits are explained; None where no group does that.
     streams, arrivals
         Where the rows of streamed quantities go, and how tensors come from their device.
+    turn
+        Which forward of a batch is in hand.
     """
 
     model: nn.Module
@@ -39,3 +48,4 @@ class Shared:
     streams: Streams
     arrivals: Arrivals
     targets: BatchTargets | None = None
+    turn: Turn = field(default_factory=Turn)

@@ -32,7 +32,7 @@ def _heads(block: ShownBlock, explained: Explained, norm: Norm | None) -> Values
         return {}
     rows = ~wanted.isnan().all(-1).all(-1)
     z, weight = block.flow[rows].double(), weight.double()
-    behind = _Behind(block, explained.direction[rows], norm, block.factors[0], z @ weight.T, bias)
+    behind = Behind(block, explained.direction[rows], norm, block.factors[0], z @ weight.T, bias)
     each = torch.stack(
         [(z_h @ w_h.T) for z_h, w_h in zip(z.chunk(heads, 1), weight.chunk(heads, 1), strict=True)], dim=1
     )
@@ -47,7 +47,7 @@ def _neurons(block: ShownBlock, explained: Explained, norm: Norm | None) -> Valu
     if not bool(rows.any()):
         return {}
     each, bias = block.columns_times(rows)  # what every neuron gives: a function of a direction [row, target, residual]
-    behind = _Behind(block, explained.direction[rows], norm, block.factors[1], block.output[rows].double(), None)
+    behind = Behind(block, explained.direction[rows], norm, block.factors[1], block.output[rows].double(), None)
     products = each(behind.before) * behind.scale[..., None]  # [row, target, neuron]
     which = explained.recorded("logit_neuron", block.number)[rows].long()
     kept = products.gather(-1, which.clamp(min=0)).where(which >= 0, torch.nan)
@@ -59,7 +59,7 @@ def _neurons(block: ShownBlock, explained: Explained, norm: Norm | None) -> Valu
     return found | behind.of_biases("mlp", explained, rows, bias)
 
 
-class _Behind:
+class Behind:
     """What stands behind a linear map, for some rows: directions in front of it, and the scale of its norm."""
 
     def __init__(
@@ -82,9 +82,14 @@ class _Behind:
         name = f"{part}_bias_logit"
         if name not in explained:
             return {}
+        own = self.biases(bias)
+        found = torch.full((len(rows), own.shape[1]), torch.nan, dtype=torch.float64)
+        found[rows] = own
+        return {RAW + name: found}
+
+    def biases(self, bias: Tensor | None) -> Tensor:
+        """What they add along each direction, [row, target]."""
         own = torch.zeros(self.before.shape[:2], dtype=torch.float64)
         if bias is not None:
             own = torch.einsum("rkd,rd->rk", self.before, bias.double().expand(len(own), -1)) * self.scale
-        found = torch.full((len(rows), own.shape[1]), torch.nan, dtype=torch.float64)
-        found[rows] = own if self._shift is None else own + self._shift
-        return {RAW + name: found}
+        return own if self._shift is None else own + self._shift

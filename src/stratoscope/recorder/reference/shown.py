@@ -118,6 +118,18 @@ class ShownBlock:
         return weights, seen
 
     @property
+    def applied(self) -> tuple[Tensor, Tensor] | None:
+        """The weights that multiply values, [head, query, key], and these, [head, key, width]; None where not seen."""
+        if "applied" not in self._kept:
+            return None
+        weights, values = (self._kept[name].double().flatten(0, -3).cpu() for name in ("applied", "values"))
+        return weights, values.repeat_interleave(len(weights) // len(values), 0)
+
+    def recorded(self, name: str) -> Tensor:
+        """What was recorded of this block."""
+        return torch.from_numpy(self._recorded[name][:, self.number])
+
+    @property
     def has_learned_sink(self) -> bool:
         """Whether what a row of weights lacks of 1 went to a learned sink: then its mass was recorded."""
         null = self._recorded.get("attn_null")

@@ -123,7 +123,8 @@ _RULES: dict[str, Callable[[Sequence[Any]], Any]] = {
     **dict.fromkeys(("unobserved_repeat_max_abs", "observed_max_abs", "top1_changes", "largest_error"), _worst),
     **dict.fromkeys(("beside_longer", "beside_equal_length"), _worst),
     **dict.fromkeys(("logits_bit_identical", "embedding_watched", "smallest_batch"), min),
-    "contributions": _worst,
+    **dict.fromkeys(("contributions", "routes"), _worst),
+    **dict.fromkeys(("error", "limit"), _worst),  # of lenses
     "pre_activations": sum,
     "not_split": sum,
     "limits": _union,

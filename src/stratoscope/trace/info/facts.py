@@ -16,6 +16,7 @@ from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 from stratoscope.trace.info.explained import explained
 from stratoscope.trace.info.lens import lens_facts, lens_of, lens_text
+from stratoscope.trace.info.lenses_and_routes import lenses, routes
 from stratoscope.trace.info.text import facts_text
 from stratoscope.trace.lens_file import JACOBIAN
 from stratoscope.trace.opened import Inputs, dataset_of, opened
@@ -46,8 +47,10 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         `layers`, `classes` (class → prompts), `pairs`, `groups`, `top_k`, `heads`, `neurons`, `quantities` (record
         group → list of name, dims, unit, label, formula), `outcome` (`answered`, `open_as_refusal`, `refusal_patterns`,
         `cut`, `openers`, the first `answers`; None where nothing was asked about answers), `explained` (`targets`,
-        `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), the
-        attributes of docs/format.md and its dates. Of a fitted lens: `kind`, `model`, `corpora`, `prompts`,
+        `own`, `answer_prefix`, `positions`, `error`, `limit`, `groups`; None where no logit is explained), `lenses`
+        (`lenses`, `positions`, `file`, `targets`, `error`, `limit`; None where there are none), `routes` (`edges`,
+        `not_split`, `effects`, `error`, `limit`; None where there are none), the attributes of docs/format.md and its
+        dates. Of a fitted lens: `kind`, `model`, `corpora`, `prompts`,
         `positions`, `rank`, `basis`, `apart` (by depth, how far its halves are apart, relative to the whole), `moved`
         (of each prompt, by how much it still moved the mean, median over depths), …
 
@@ -84,6 +87,8 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
         **_contents(dataset),
         "outcome": outcome(dataset),
         "explained": explained(dataset),
+        "lenses": lenses(dataset),
+        "routes": routes(dataset),
         **{key: dataset.attrs.get(key) for key in (*_ORIGIN, *_FINDINGS)},
     }
     facts["notes"] = facts["notes"] or []

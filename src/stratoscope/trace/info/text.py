@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
@@ -14,6 +14,7 @@ from stratoscope.errors import printable_line
 from stratoscope.trace.calibration import NOT_CALIBRATED, Calibration
 from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.format.part import part_of, planned_prompts
+from stratoscope.trace.info.lenses_and_routes import lens_lines, route_lines
 from stratoscope.words import capital, noted, number, number_ranges, size_text
 
 _WIDTH = 100
@@ -44,6 +45,8 @@ def facts_text(facts: Mapping[str, Any]) -> str:
         ("What was recorded of every token or prompt", _quantities(facts)),
         ("What the model answered", _outcome(facts["outcome"] or {})),
         ("Whose logits are explained", _explained(facts["explained"] or {})),
+        ("What each depth reads as tokens", _lines(lens_lines(facts["lenses"]) if facts["lenses"] else ())),
+        ("Along which edges of attention", _lines(route_lines(facts["routes"]) if facts["routes"] else ())),
         ("Where it comes from", _origin(facts)),
         (_RECEIPT, _receipt(facts["receipt"] or {})),
         ("How far its total effects can be believed", _calibration(facts)),
@@ -172,6 +175,10 @@ def _explained(explained: Mapping[str, Any]) -> Lines:
         off = f"{explained['error']:.1e} of Σ|c|{limit}"
         lines += _line("sums", f"contributions miss the model's own logit by at most {off}")
     return lines
+
+
+def _lines(lines: Iterable[tuple[str, str]]) -> Lines:
+    return [part for title, words in lines for part in _line(title, words)]
 
 
 def _origin(facts: Mapping[str, Any]) -> Lines:

@@ -17,7 +17,7 @@ from stratoscope.analysis.values.quantities import (
     record,
     row_numbers,
 )
-from stratoscope.analysis.values.tables import check_head, over_heads, rank_of, table, usual_head
+from stratoscope.analysis.values.tables import RANKED, check_head, over_heads, rank_of, table, usual_head
 from stratoscope.view.spec.maps import DrawnQuantity
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def describe(
     elif names.HEAD in row.dims:
         said = _said_of_heads(dataset.sizes[names.HEAD], usual_head(row) if head is None else head, signed=row.signed)
     elif rank := rank_of(row):
-        said = f"the strongest of {dataset.sizes[rank]} recorded {'peaks' if rank == names.PEAK else 'neurons'}"
+        said = f"the strongest of {dataset.sizes[rank]} recorded {RANKED[rank]}"
     if row.adds_up and name != "target_logit":
         said = ", ".join(part for part in (said, SIGNS if coloured else SIGNS_OF_AXIS) if part)
     return DrawnQuantity(
@@ -78,7 +78,7 @@ def reduced_in_words(row: names.Quantity) -> str:
     if names.HEAD in row.dims:
         return f"{usual_head(row)} over heads"
     rank = rank_of(row)
-    return f"the strongest of the recorded {'peaks' if rank == names.PEAK else 'neurons'}" if rank else ""
+    return f"the strongest of the recorded {RANKED[rank]}" if rank else ""
 
 
 def _said_of_heads(heads: int, head: str | int, *, signed: bool) -> str:

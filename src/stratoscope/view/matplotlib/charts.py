@@ -66,7 +66,7 @@ def draw_charts(spec: ViewSpec, charts: Charts, page: Page = PLAIN_PAGE) -> Pict
             bottom = top + charts.height
             for one in row:
                 place = (one.x / whole[0], 1 - bottom / whole[1], one.width / whole[0], charts.height / whole[1])
-                _chart(figure.add_axes(place), one, colours, sizes)
+                draw_chart(figure.add_axes(place), one.panel, one.name, one.ticks, colours, sizes)
                 _lines(items, one.title, one.x, head, sizes.panel, colours.ink, bold=True)
                 _key(figure, items, one, top - 0.06 - len(one.key) * small, whole[1], colours, sizes)
         sheet = Sheet(*whole, (*items, *below))
@@ -172,16 +172,26 @@ def _key(
         y += fonts.height(sizes.detail)
 
 
-def _chart(axes: Axes, placed: _Placed, theme: Theme, sizes: Measures) -> None:
-    panel = placed.panel
+def draw_chart(
+    axes: Axes, panel: ChartPanel, name: Sequence[str], ticks: Sequence[str], theme: Theme, sizes: Measures
+) -> None:
+    """Draw a chart into its axes.
+
+    Parameters
+    ----------
+    name
+        Lines of the name of its horizontal axis.
+    ticks
+        Labels of its vertical axis; none = as the axis has them.
+    """
     axes.set_facecolor(theme.paper)
     for side, spine in axes.spines.items():  # beside rows with labels a line would look like one of values
         spine.set_visible(side == "bottom" or (side == "left" and not panel.y.ticks))
         spine.set(color=theme.line, linewidth=0.8)
     for mark in panel.marks:
         draw_mark(axes, mark, theme)
-    _axis(axes, "x", panel.x, placed.name, [], theme, sizes)
-    _axis(axes, "y", panel.y, [panel.y.label], placed.ticks, theme, sizes)
+    _axis(axes, "x", panel.x, name, [], theme, sizes)
+    _axis(axes, "y", panel.y, [panel.y.label], ticks, theme, sizes)
     if panel.x.log:
         low, high = axes.get_xlim()
         few = high < _FEW_TIMES * low  # too near to each other for the round numbers of a logarithmic axis

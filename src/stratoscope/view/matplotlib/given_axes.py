@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from stratoscope import names
 from stratoscope.errors import UsageError
 from stratoscope.trace.notes import INFO
+from stratoscope.view.matplotlib.lens import draw_charts_into, draw_words
 from stratoscope.view.matplotlib.maps import draw_cells
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.footer import source_tag
 from stratoscope.view.sheet.legend import round_numbers
+from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.maps import PROMPT_ROWS, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.page import PAPER_POINTS, Page
 from stratoscope.view.spec.palette import Theme
@@ -64,6 +67,8 @@ def draw_into(spec: ViewSpec, axes: Sequence[Axes], points: float | None) -> Fig
         There are more or fewer maps than axes, or no maps.
     """
     content = spec.content
+    if isinstance(content, Lens):
+        return _draw_lens(spec, content, axes, points)
     if not isinstance(content, Maps):
         raise UsageError("a profile draws its own page", where="ax", fix="Leave `ax` away.")
     if len(content.maps) != len(axes):
@@ -81,6 +86,19 @@ def draw_into(spec: ViewSpec, axes: Sequence[Axes], points: float | None) -> Fig
         _mark(into, spec, one, size, theme)
     _colour_bar(axes[-1], image, quantity, quantity.colouring(spec.look).limits, size, theme)
     return cast("Figure", axes[0].get_figure(root=True))
+
+
+def _draw_lens(spec: ViewSpec, content: Lens, axes: Sequence[Axes], points: float | None) -> Figure:
+    """Cells into the first of the axes, trajectories into the others, if there are others."""
+    charts = len(content.charts)
+    if len(axes) not in (1, 1 + charts):
+        fix = f"Give 1, for the cells, or {1 + charts}, with {counted(charts, 'chart')} of trajectories."
+        raise UsageError(f"there are {len(axes)} axes", where="ax", fix=fix)
+    figure = draw_into(replace(spec, content=content.maps), axes[:1], points)
+    draw_words(spec, content, axes[0], points or PAPER_POINTS)
+    if axes[1:]:
+        draw_charts_into(spec, content, axes[1:], points or PAPER_POINTS)
+    return figure
 
 
 def _label(axes: Axes, spec: ViewSpec, quantity: MapQuantity, panel: MapPanel, size: float, theme: Theme) -> None:

@@ -12,14 +12,12 @@ from matplotlib.colors import ListedColormap, Normalize
 from numpy.typing import NDArray
 
 from stratoscope.trace.arrays import AnyFloats
-from stratoscope.view.matplotlib.charts import draw_charts
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, font, place
 from stratoscope.view.matplotlib.save import style
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import DPI, LABEL_PAD, CellMap, Ring, Sheet, Text
 from stratoscope.view.sheet.layout import arrange
 from stratoscope.view.spec import scale
-from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.maps import MapQuantity, Maps
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -49,13 +47,9 @@ class ScaleNorm(Normalize):
         return scale.backward(low + np.asarray(value) * (high - low), self.limits.kind)
 
 
-def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
-    """The figure of a spec of maps or charts on a page; its axes are these, in reading order."""
-    if isinstance(spec.content, Charts):
-        return draw_charts(spec, spec.content, page)
-    if not isinstance(spec.content, Maps):
-        raise TypeError(f"a picture of {spec.content.kind} is not drawn here")
-    sheet = arrange(spec, spec.content, page)
+def draw_maps(spec: ViewSpec, content: Maps, page: Page = PLAIN_PAGE) -> Picture:
+    """The figure of maps on a page; its axes are these, in reading order."""
+    sheet = arrange(spec, content, page)
     colours = spec.colours.themes[spec.look.theme]
     with mpl.rc_context(style()):
         figure = Picture(figsize=(sheet.width, sheet.height), dpi=DPI / 2, facecolor=colours.paper)
@@ -63,7 +57,7 @@ def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
         figure.dots = sheet.dots
         for item in sheet.items:
             if isinstance(item, CellMap):
-                _map(figure, sheet, item, spec, spec.content)
+                draw_map(figure, sheet, item, spec, content)
             elif isinstance(item, Text):
                 draw_text(figure, sheet, item)
         draw_boxes(figure, sheet)
@@ -71,7 +65,8 @@ def draw(spec: ViewSpec, page: Page = PLAIN_PAGE) -> Picture:
     return figure
 
 
-def _map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: Maps) -> Axes:
+def draw_map(figure: Picture, sheet: Sheet, item: CellMap, spec: ViewSpec, content: Maps) -> Axes:
+    """Draw one map of a sheet; gives its axes."""
     look, theme = spec.look, spec.colours.themes[spec.look.theme]
     one = content.maps[item.index]
     quantity = content.quantities[one.quantity]

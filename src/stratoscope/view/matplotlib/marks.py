@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 from matplotlib.collections import PatchCollection
@@ -38,7 +38,7 @@ _LINE, _REFERENCE = 1.5, 0.9  # points
 _POINT, _MEANT = 11, 22  # square points: a point, and one that the key names
 _BAND, _SPAN = 0.2, 0.1  # how opaque
 _LIGHT = 0.45  # of a light bar's colour is that of its side, the rest that of the paper
-_DASHES = (0, (4, 3))
+_DASHES, _BESIDE = (0, (4, 3)), (0, (2, 1))  # of references, and of dashed lines
 _WORDS = 6.4  # points
 
 
@@ -52,6 +52,7 @@ def draw_mark(axes: Axes, mark: Mark, theme: Theme) -> None:
                 mark.y,
                 color=ink,
                 linewidth=_REFERENCE if mark.style == "muted" else _LINE,
+                linestyle=_BESIDE if mark.dashed else "-",
                 solid_capstyle="round",
             )
         case Band():
@@ -94,9 +95,10 @@ def sample(mark: Mark, x: float, y: float, theme: Theme, inches: Transform) -> A
             )  # fmt: skip
         case Line() | Intervals() | Vertical() | Horizontal():
             dashed = isinstance(mark, Vertical | Horizontal)
+            pattern: Any = _DASHES if dashed else _BESIDE if isinstance(mark, Line) and mark.dashed else "-"
             return Line2D(
                 [x, x + SAMPLE / 2, x + SAMPLE], [y] * 3, color=ink, linewidth=_REFERENCE if dashed else _LINE,
-                linestyle=_DASHES if dashed else "-", marker="o" if isinstance(mark, Intervals) else "", markevery=[1],
+                linestyle=pattern, marker="o" if isinstance(mark, Intervals) else "", markevery=[1],
                 markersize=_MEANT**0.5, markeredgewidth=0, solid_capstyle="butt", transform=inches,
             )  # fmt: skip
         case _:

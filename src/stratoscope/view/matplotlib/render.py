@@ -48,13 +48,16 @@ def render(
         fix = 'Name a file for the picture, or take caption="none".'
         raise UsageError("a caption goes into a file beside the picture, and none is written", where="caption", fix=fix)
     path = None if out is None else save.check(out, overwrite=overwrite, inputs=inputs, caption=beside)
-    spec = describe(look)
-    if page.title and page.titled:
-        spec = replace(spec, title=page.title)
-    from stratoscope.view.matplotlib.maps import draw
+    spec = titled(describe(look), page)
+    from stratoscope.view.matplotlib.draw import draw
 
     figure = draw(spec, page)
     if path is not None:
         text = caption(spec) if beside else None
         save.write(figure, path, spec.metadata_json(), overwrite=overwrite, caption=text, dots=figure.dots)
     return figure
+
+
+def titled(spec: ViewSpec, page: Page) -> ViewSpec:
+    """A spec with the title that its page has in the place of its own."""
+    return replace(spec, title=page.title) if page.title and page.titled else spec

@@ -142,7 +142,7 @@ RESULT = Kind("result", f"{STORE}/{ROOT_DOCUMENT}", is_result_folder, _is_part, 
 
 
 def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress) -> None:
-    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.draw import draw
     from stratoscope.view.matplotlib.save import picture_bytes
     from stratoscope.view.report.page import page
 
@@ -164,7 +164,7 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
 
 def _for_the_page(spec: ViewSpec, theme: names.Theme) -> WebP:
     """A picture without its title, its notes and its source, all of which the page says."""
-    from stratoscope.view.matplotlib.maps import draw
+    from stratoscope.view.matplotlib.draw import draw
     from stratoscope.view.matplotlib.webp import webp
 
     look = replace(spec.look, theme=theme)

@@ -9,9 +9,11 @@ from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.items import Box, Item, Text
 from stratoscope.view.sheet.measures import Measures
+from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.maps import PROMPT_ROWS, Maps
 from stratoscope.view.spec.page import Page
 from stratoscope.view.spec.palette import Theme
+from stratoscope.view.spec.routes import Routes
 from stratoscope.view.spec.viewspec import Content, Provenance, ViewSpec
 from stratoscope.words import isolate, noted, visible
 
@@ -74,7 +76,14 @@ def about(spec: ViewSpec) -> str:
 
 
 def reading(content: Content, *, numbers: bool = False) -> str:
-    """How to read maps, with numbers in their cells or without; charts have axes that say it."""
+    """How to read maps, with numbers in their cells or without, and routes; charts have axes that say it."""
+    if isinstance(content, Lens):
+        return f"{reading(content.maps)} {_of_lenses(content)}"
+    if isinstance(content, Routes):
+        shares = content.weight.unit == "1"
+        view = "how much of the whole runs along what is shown" if shares else "how much of all effects is shown"
+        rows = "depths, D0 before the first block; what ends at D6 is of layer 5"
+        return f"Columns: tokens in reading order. Rows: {rows}. “In view”: {view}, at each depth."
     if not isinstance(content, Maps):
         return ""
     first = content.quantities[0]
@@ -86,6 +95,16 @@ def reading(content: Content, *, numbers: bool = False) -> str:
     said = first.figures.explained() if numbers else ""
     in_rows = "" if first.quantity.row_kind == names.TARGET else f" Rows: {rows}."
     return f"Columns: {columns}.{in_rows}" + (f" Numbers: {said}." if said else "")
+
+
+def _of_lenses(content: Lens) -> str:
+    """What stands in the cells of a picture of lenses, and what marks them."""
+    said = "In each cell: the token that the lens finds likeliest to come next."
+    if (content.stays >= 0).any():
+        said += " Red line: from here up the model's own answer stays the likeliest, depth by depth."
+    if content.marks_first and ((content.first >= 0) & (content.first != content.stays)).any():
+        said += " Red triangle: where it is the likeliest for the first time."
+    return said + (" Hatched: parts of the corpus behind the lens do not agree." if len(content.changing) else "")
 
 
 def _warnings(spec: ViewSpec) -> list[str]:

@@ -71,10 +71,10 @@ class Ring:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number written into a cell of a map."""
+    """A number or a word written into a cell of a map, or between two."""
 
     column: int
-    row: int
+    row: float
     text: str
     colour: str
 
@@ -92,7 +92,7 @@ class CellMap:
     columns, rows
         (column, label) and (row, label); the labels' texts, positions and colours are in `texts`.
     cells, cell_size
-        Numbers in the cells, and their size in points.
+        Numbers or words in the cells, and their size in points.
     lines
         Whether cells are set apart by hairlines of paper.
     """
@@ -111,7 +111,41 @@ class CellMap:
     lines: bool = False
 
 
-Item: TypeAlias = Text | Box | Ring | CellMap
+@dataclass(frozen=True)
+class Line:
+    """A line through points: two are a straight one, four a curve from the first to the last, bent by the others.
+
+    Attributes
+    ----------
+    points
+        (x, y) of each.
+    width
+        Points.
+    opacity
+        0 = not to be seen, 1 = as its colour.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    width: float
+    colour: str
+    opacity: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A disc, or a square, around a point; `size` is how wide it is."""
+
+    x: float
+    y: float
+    size: float
+    colour: str
+    edge: str = ""
+    square: bool = False
+    opacity: float = 1.0
+
+
+Item: TypeAlias = Text | Box | Ring | CellMap | Line | Dot
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,17 @@ _TRIES = 5  # to fit a picture of a given width on a printed page
 def arrange(spec: ViewSpec, content: Maps, page: Page = PLAIN_PAGE) -> Sheet:
     """Put everything of a picture of maps in its place on a page; `content` is its content."""
     measures = measures_of(page)
-    sheet = _Layout(spec, content, page, measures).sheet()
+    sheet = Layout(spec, content, page, measures).sheet()
     for _ in range(_TRIES if page.width is not None else 0):  # how high texts become is known once they are laid out
         over = sheet.height - SLIDE.height
         if over <= 0:
             break
         measures = replace(measures, height=measures.height - over)
-        sheet = _Layout(spec, content, page, measures).sheet()
+        sheet = Layout(spec, content, page, measures).sheet()
     return sheet
 
 
-class _Layout:
+class Layout:
     """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
 
     def __init__(self, spec: ViewSpec, content: Maps, page: Page, measures: Measures) -> None:
@@ -55,6 +55,7 @@ class _Layout:
         self.items: list[Item] = []
 
     def sheet(self) -> Sheet:
+        """The page with everything on it."""
         draw = {"side": self._side, "lines": self._lines, "strips": self._strips}[self.arrangement.mode]
         bottom = draw(self._header())
         bottom = self._missing(bottom)
@@ -154,7 +155,7 @@ class _Layout:
             self.items.append(Text(x, y, line, sizes.title, theme.ink))
             y += fonts.height(sizes.title) + 0.03
         y += 0.02
-        below = reading(self.content, numbers=self.arrangement.numbers)
+        below = reading(self.spec.content, numbers=self.arrangement.numbers)
         for text, size in ((self.spec.subtitle, sizes.subtitle), (below, sizes.detail)):
             for line in fonts.wrap(text, size, room) if text else []:
                 self.items.append(Text(x, y, line, size, theme.muted))

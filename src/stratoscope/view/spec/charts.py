@@ -47,12 +47,15 @@ class Line:
         Places, one of each for every point; NaN = a gap.
     style, label
         Its colour, and its words in the legend; "" = none.
+    dashed
+        Whether it is dashed: the same thing, otherwise measured.
     """
 
     x: Numbers
     y: Numbers
     style: Style
     label: str = ""
+    dashed: bool = False
     kind: Literal["line"] = "line"
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stratoscope import names
-from stratoscope.view.spec.charts import Axis, Charts, Density, Mark
+from stratoscope.view.spec.charts import Axis, ChartPanel, Charts, Density, Mark
 from stratoscope.view.spec.document import Unfit
+from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.look import FirstTokens
 from stratoscope.view.spec.maps import Colouring, Map, MapPanel, MapQuantity, Maps
 from stratoscope.view.spec.palette import STEPS, Colours
@@ -44,6 +45,9 @@ def check(spec: ViewSpec) -> None:
             _check_peaks(peaks, len(spec.tokens.prompt), spec.look.scale)
         case Routes() as routes:
             _check_routes(routes, len(spec.tokens.prompt))
+        case Lens() as lens:
+            _check_maps(lens.maps, len(spec.tokens.prompt), spec.look.scale)
+            _check_lens(lens)
 
 
 def _check_tokens(tokens: ShownTokens) -> None:
@@ -129,13 +133,34 @@ def _check_map(one: Map, quantity: MapQuantity, panel: MapPanel, at: str) -> Non
 def _check_charts(charts: Charts) -> None:
     _need(bool(charts.panels), "content.panels", "is empty")
     _need(charts.height > 0, "content.height", "is not above 0")
-    for place, panel in enumerate(charts.panels):
-        at = f"content.panels[{place}]"
+    _check_panels(charts.panels)
+
+
+def _check_panels(panels: Sequence[ChartPanel], of: str = "content.panels") -> None:
+    for place, panel in enumerate(panels):
+        at = f"{of}[{place}]"
         _need(panel.width > 0, f"{at}.width", "is not above 0")
         _check_axis(panel.x, f"{at}.x")
         _check_axis(panel.y, f"{at}.y")
         for number, mark in enumerate(panel.marks):
             _check_mark(mark, f"{at}.marks[{number}]")
+
+
+def _check_lens(lens: Lens) -> None:
+    one_each = len(lens.maps.quantities) == len(lens.maps.panels) == 1
+    _need(one_each, "content.maps", "is not one quantity in one panel")
+    columns, rows = shape = lens.maps.panels[0].columns, len(lens.maps.quantities[0].quantity.rows)
+    found = lens.likeliest.shape
+    _need(found == shape, "content.likeliest", f"has the shape {found} instead of {shape}")
+    _within(lens.likeliest, -1, len(lens.texts), "content.likeliest")
+    _need(lens.changing.shape[1] == 2, "content.changing", "has not columns and rows")
+    _within(lens.changing[:, 0], 0, columns, "content.changing")
+    _within(lens.changing[:, 1], 0, rows, "content.changing")
+    _same_lengths(lens, ("first", "stays"), columns, "content")
+    _within(lens.first, -1, rows, "content.first")
+    _within(lens.stays, -1, rows, "content.stays")
+    _within([lens.chosen], 0, columns, "content.chosen")
+    _check_panels(lens.charts, "content.charts")
 
 
 def _check_axis(axis: Axis, at: str) -> None:
@@ -212,6 +237,7 @@ def _check_route_panel(panel: RoutePanel, tokens: int, depths: int, at: str) -> 
     columns = panel.columns
     _same_lengths(panel, ("left_out",), columns + 1, at)
     _within([panel.end], 0, columns, f"{at}.end")
+    _same_lengths(panel, ("there", "in_view"), depths, at)
     _same_lengths(panel, ("node_depth", "node_flow", "node_rest"), len(panel.node_column), at)
     _within(panel.node_column, 0, columns, f"{at}.node_column")
     _within(panel.node_depth, 0, depths, f"{at}.node_depth")

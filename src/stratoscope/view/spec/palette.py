@@ -19,6 +19,7 @@ from stratoscope.errors import refuse_unknown
 SEQUENTIAL = ("#0a1a40", "#14376b", "#2f5583", "#567187", "#818a82", "#aca270", "#d6bd58", "#f5d95c", "#fff09a")
 DIVERGING = ("#174d90", "#3a7aba", "#86b5de", "#cce0f0", "#f7f7f5", "#f6d9bd", "#eba565", "#c9681e", "#7d3a08")
 STEPS = 256
+LEAST_CONTRAST = 4.5  # of a text with its ground
 
 _TO_LMS = np.array(
     [
@@ -137,6 +138,15 @@ def ink_on(rgb: ArrayLike) -> str:
     """Black or white, whichever reads better on a tint; always at least 4.5:1."""
     on_black = float(contrast(rgb, np.zeros(3)))
     return "#000000" if on_black >= float(contrast(rgb, np.ones(3))) else "#ffffff"
+
+
+def lines_on(rgb: ArrayLike) -> str:
+    """The colour of lines over a tint that differ from it and on which `ink_on` the tint still reads at 4.5:1."""
+    tint, ink = np.asarray(rgb, float), rgb_of(ink_on(rgb))
+    shares = np.arange(0.45, 0.0, -0.05)[:, None]
+    mixed = hex_colours(np.concatenate([tint + shares * (end - tint) for end in (0.0, 1.0)]))
+    readable = [colour for colour in mixed if contrast(rgb_of(colour), ink) >= LEAST_CONTRAST]
+    return max(readable, key=lambda colour: float(contrast(rgb_of(colour), tint)))
 
 
 def oklab(rgb: ArrayLike) -> NDArray[np.float64]:

@@ -72,13 +72,15 @@ class RoutePanel:
     end
         Column of the token in which the ways end, at the highest depth.
     covered
-        Share of the whole that runs along what is shown.
+        Share of the whole that runs along what is shown; a difference has no whole: None, as the next three.
     rest
         1 − covered.
     first_token
         Share of the whole that comes from the prompt's first token, shown or not.
     bias
         Share of the whole that comes from biases; part of the rest.
+    there, in_view
+        Share of the whole that there is at each depth, and that runs through what is shown, [depth].
     node_column, node_depth
         Where each node is, [node].
     node_flow, node_rest
@@ -112,10 +114,12 @@ class RoutePanel:
     stop: int
     left_out: Indices
     end: int
-    covered: float
-    rest: float
-    first_token: float
-    bias: float
+    covered: float | None
+    rest: float | None
+    first_token: float | None
+    bias: float | None
+    there: Numbers
+    in_view: Numbers
     node_column: Indices
     node_depth: Indices
     node_flow: Numbers

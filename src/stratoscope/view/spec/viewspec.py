@@ -13,6 +13,7 @@ from stratoscope.trace.notes import Note, notes_of
 from stratoscope.version import __version__
 from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.document import Packing, Values
+from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import Maps
 from stratoscope.view.spec.palette import COLOURS, Colours
@@ -40,7 +41,7 @@ __all__ = [
 SPEC_VERSION = "2.0"
 _LONGEST_LINE = 400  # characters of a receipt in a footer
 
-Content: TypeAlias = Maps | Charts | Peaks | Routes
+Content: TypeAlias = Maps | Charts | Peaks | Routes | Lens
 
 
 @dataclass(frozen=True)

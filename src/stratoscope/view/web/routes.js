@@ -12,7 +12,7 @@
  * @property {Edge[]} edges those of heads first, in the order in which they were chosen
  * @property {number} heads how many edges are of heads
  * @property {Place} end
- * @property {Map<string, { flow: number, rest: number }>} nodes
+ * @property {Map<string, { flow: number, rest: number, node: number }>} nodes
  * @property {{ words: string, position: number, unmatched: boolean }[]} columns
  */
 /**
@@ -43,11 +43,12 @@
  * @property {number} most where one of them is not recorded: how large its size may be there at most; NaN = not known
  */
 
-const ROUTE_ROOM = { top: 14, right: 18, left: 10, fold: 22, column: [15, 72], row: [14, 34], label: 88, foot: 26 };
+const ROUTE_ROOM = { top: 14, right: 44, left: 10, fold: 22, column: [15, 130], row: [14, 36], label: 88, foot: 26 };
 
 /** @param {Place} place */
 const placeKey = ({ column, depth }) => `${column}:${depth}`;
 
+const LEAST_MLP = 0.01; // share of the whole that runs through an MLP which is marked, as in the figure
 const [ATTENTION, CARRY, MLP, BIAS, REST] = [0, 1, 2, 3, 4]; // as `edge_kind`
 
 /**
@@ -59,13 +60,14 @@ function graphsOf({ content, tokens }) {
   return content.panels.map((panel) => {
     const nodes = new Map();
     panel.node_column.forEach((column, node) => {
-      nodes.set(placeKey({ column, depth: panel.node_depth[node] }), { flow: panel.node_flow[node], rest: panel.node_rest[node] });
+      nodes.set(placeKey({ column, depth: panel.node_depth[node] }), { flow: panel.node_flow[node], rest: panel.node_rest[node], node });
     });
     const columns = Array.from({ length: panel.stop - panel.start }, (_, column) => {
       const row = panel.start + column;
       return { words: tokenLabel(tokens.text[row] ?? ""), position: tokens.position[row], unmatched: panel.unmatched[column] > 0 };
     });
-    const edges = edgesOf(panel);
+    const all = edgesOf(panel);
+    const edges = [...all.filter(({ kind }) => kind === ATTENTION), ...all.filter(({ kind }) => kind !== ATTENTION)];
     const heads = edges.filter(({ kind }) => kind === ATTENTION).length;
     return { panel, called: content.called, edges, heads, end: { column: panel.end, depth: content.weight.rows.length - 1 }, nodes, columns };
   });
@@ -88,18 +90,20 @@ function edgesOf(panel) {
 }
 
 /**
- * The edges that are drawn: the first so many of heads, then the streams and MLPs of the tokens that they reach.
+ * The edges that are drawn: the first so many of heads, and the streams and MLPs of the tokens that they reach.
  * @param {Graph} graph
- * @param {{ most: number, carry: boolean, mlp: boolean }} wanted
+ * @param {{ most: number, carry: boolean }} wanted
  */
-function shownEdges({ edges, end, heads, panel }, { most, carry, mlp }) {
+function shownEdges({ edges, end, heads, panel }, { most, carry }) {
   const shown = edges.slice(0, Math.min(most, heads));
   const ends = panel.sides ? shown.flatMap(({ from, to }) => [from, to]) : shown.map(({ from }) => from);
   /** @type {Map<number, number>} */
   const height = new Map([[end.column, end.depth]]);
   for (const { column, depth } of ends) height.set(column, Math.max(height.get(column) ?? 0, depth));
   const reached = (/** @type {Edge} */ { to }) => to.depth <= (height.get(to.column) ?? -1);
-  return [...edges.filter((edge) => ((carry && edge.kind === CARRY) || (mlp && edge.kind === MLP)) && reached(edge)), ...shown];
+  const through = (/** @type {Edge} */ { kind, flow }) => (kind === CARRY && carry) || (kind === MLP && !(flow < LEAST_MLP));
+  const others = edges.filter((edge) => through(edge) && reached(edge));
+  return [...others, ...shown.toReversed()]; // those that were chosen first lie on top
 }
 
 /**
@@ -122,6 +126,7 @@ function placesOf({ end }, edges) {
 function runsOf({ left_out }, used) {
   /** @type {Run[]} */
   const runs = [];
+  /** @type {number[]} */
   let hidden = [];
   let tokens = 0;
   left_out.forEach((before, column) => {
@@ -193,19 +198,28 @@ function lineOf(frame, { from, to, kind, beside }) {
   const [x1, y1, x2, y2] = [frame.x.get(from.column) ?? 0, frame.y(from.depth), frame.x.get(to.column) ?? 0, frame.y(to.depth)];
   const middle = (y1 + y2) / 2;
   if (from.column === to.column) {
-    const out = kind === ATTENTION ? -9 - 4 * beside : kind === MLP ? 8 : 0;
+    const out = kind === ATTENTION ? 14 + 5 * beside : 0; // a head that brings a token's own value: a bow at its stream
     return `M${x1} ${y1}Q${x1 + out * 2} ${middle} ${x2} ${y2}`;
   }
-  const shift = 4 * beside * (x2 > x1 ? 1 : -1);
+  const apart = 3.2 * Math.ceil(beside / 2) * (beside % 2 ? 1 : -1);
   const bend = frame.row * 0.75;
-  return `M${x1} ${y1}C${x1 + shift} ${y1 - bend} ${x2 - shift} ${y2 + bend} ${x2} ${y2}`;
+  return `M${x1} ${y1}C${x1} ${y1 - bend + apart} ${x2} ${y2 + bend + apart} ${x2} ${y2}`;
 }
 
 /**
- * The strongest neurons of the MLP that wrote into a node.
+ * The strongest neurons of the MLP that wrote into a node; null where none are recorded.
  * @param {spec.RoutePanel} panel
- * @param {Place} place
+ * @param {number} node
  */
-function neuronsAt(panel, place) {
-  return null;
+function neuronsAt({ neurons }, node) {
+  if (!neurons) return null;
+  /** @type {{ name: string, value: number, size: number, promotes: string }[]} */
+  const found = [];
+  neurons.node.forEach((of, index) => {
+    if (of !== node) return;
+    const expert = neurons.expert[index] < 0 ? "" : `expert ${neurons.expert[index]}, `;
+    const [value, size] = [neurons.value[index], neurons.size[index]];
+    found.push({ name: `${expert}n${neurons.neuron[index]}`, value, size, promotes: neurons.promotes[index] });
+  });
+  return found;
 }

@@ -68,27 +68,42 @@ function hatching() {
 }
 
 /**
+ * An edge, and what a pointer finds of it: a line, or of an MLP a square on its token's stream.
  * @param {Frame} frame
  * @param {Edge} edge
- * @param {number} width
+ * @param {number} widest weight of an edge that is drawn as wide as any
  */
-function edgeLine(frame, edge, width) {
+function edgeMark(frame, edge, widest) {
+  const looks = { class: `edge ${edgeClass(edge)}`, opacity: opacityOf(edge) };
+  if (edge.kind === MLP) {
+    const size = Math.min(9, 0.6 * frame.row, 3 + 9 * Math.sqrt(Math.min(sizeOf(edge), 1)));
+    const box = (/** @type {number} */ side) => {
+      const [x, y] = [frame.x.get(edge.to.column) ?? 0, frame.y(edge.to.depth - 0.58)];
+      return { x: x - side / 2, y: y - side / 2, width: side, height: side };
+    };
+    return { line: drawn("rect", { ...looks, ...box(size) }), grab: drawn("rect", { class: "grab square", ...box(12) }) };
+  }
   const d = lineOf(frame, edge);
-  const line = drawn("path", { class: `edge ${edgeClass(edge)}`, d, "stroke-width": width.toFixed(2) });
-  return { line, grab: drawn("path", { class: "grab", d }) };
+  return { line: drawn("path", { ...looks, d, "stroke-width": widthOf(edge, widest).toFixed(2) }), grab: drawn("path", { class: "grab", d }) };
+}
+
+/** The less runs through it, the fainter. @param {Edge} edge */
+function opacityOf({ flow, sides }) {
+  return sides || Number.isNaN(flow) ? 0.85 : (0.25 + 0.75 * Math.min(1, Math.sqrt(flow / 0.1))).toFixed(2);
 }
 
 /** Pixels. @param {Edge} edge @param {number} widest */
 function widthOf(edge, widest) {
-  if (edge.kind === CARRY && !edge.sides) return 1.2;
-  return 0.7 + 5.3 * Math.min(sizeOf(edge) / widest, 1);
+  if (edge.kind === CARRY) return edge.sides || Number.isNaN(edge.weight) ? 1 : Math.max(0.7, 2.1 * Math.min(1.5, Math.abs(edge.weight)));
+  return Math.max(0.7, 6.5 * Math.min(sizeOf(edge) / widest, 1));
 }
 
 /** How an edge looks. @param {Edge} edge */
 function edgeClass({ kind, weight, sides }) {
-  if (sides && Number.isNaN(weight)) return Number.isNaN(sides.b) ? "only a" : "only b";
-  if (kind === CARRY && !sides) return "carry";
-  return `${kind === MLP ? "mlp " : ""}${weight < 0 ? "minus" : "plus"}`;
+  const shape = kind === MLP ? "mlp " : "";
+  if (kind === CARRY) return "carry";
+  if (sides && Number.isNaN(weight)) return `${shape}${Number.isNaN(sides.b) ? "only a" : "only b"}`;
+  return shape + (weight < 0 ? "minus" : "plus");
 }
 
 /**
@@ -104,4 +119,23 @@ function nodeMark(frame, place, { radius, kind, words }) {
     drawn("circle", { class: "reach", cx, cy, r: Math.max(radius + 3, 8) }),
     drawn("circle", { class: "dot", cx, cy, r: radius.toFixed(1) }),
   );
+}
+
+/** What colours and strokes mean. @param {boolean} ofDifference @param {boolean} isHatched @param {string[]} called */
+function keyOf(ofDifference, isHatched, called) {
+  const [one, other] = called.map((name) => legible(name));
+  const lines = ofDifference
+    ? [["plus", `more in ${other}`], ["minus", `less in ${other}`], ["only a", `recorded in ${one} only`], ["only b", `recorded in ${other} only`]]
+    : [["plus", "a head adds"], ["minus", "takes away"], ["carry", "the token's own stream"]];
+  const found = lines.map(([kind, words]) => keyEntry(drawn("path", { class: `edge ${kind}`, d: "M1 6H27", "stroke-width": kind === "carry" ? 1.6 : 3 }), words));
+  if (!ofDifference) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));
+  if (isHatched) found.push(keyEntry(drawn("rect", { class: "gap", width: 28, height: 12 }), "no equal token in the other prompt"));
+  return found;
+}
+
+/** @param {Element} mark @param {string} words */
+function keyEntry(mark, words) {
+  const entry = document.createElement("span");
+  entry.append(drawn("svg", { width: 28, height: 12, "aria-hidden": "true" }, mark), words);
+  return entry;
 }

@@ -4,7 +4,18 @@
 const view = /** @type {RoutesView} */ (readView(element("stratoscope-view").textContent));
 const controls = /** @type {any} */ (element("controls")).elements;
 const graphs = graphsOf(view);
-/** @type {{ graph: Graph, edges: Edge[], frame: Frame, marks: Map<string, Element>, lines: Map<Edge, Element>, places: Place[] }[]} */
+const fewest = Number(controls.edges.min);
+/**
+ * @typedef {Object} Panel what is drawn of a graph
+ * @property {Graph} graph
+ * @property {Edge[]} edges
+ * @property {HTMLElement} box
+ * @property {SVGElement} picture
+ * @property {Place[]} places
+ * @property {Map<string, SVGElement>} marks of its nodes
+ * @property {Map<Edge, SVGElement>} lines of its edges
+ */
+/** @type {Panel[]} */
 let panels = [];
 /** @type {{ panel: number, place: Place } | null} */
 let picked = null;
@@ -20,7 +31,7 @@ function element(id) {
 function draw() {
   const shown = chosenGraphs();
   const most = Number(controls.edges.value);
-  const wanted = { most, carry: controls.carry.checked, mlp: controls.mlp.checked };
+  const wanted = { most, carry: controls.carry.checked };
   const parts = shown.map((graph) => ({ graph, edges: shownEdges(graph, wanted) }));
   const used = new Set(parts.flatMap(({ graph, edges }) => [graph.end, ...edges.flatMap(({ from, to }) => [from, to])].map((place) => place.column)));
   const runs = runsOf(shown[0].panel, used);
@@ -28,7 +39,7 @@ function draw() {
   const room = roomFor(shown.length);
   panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room), index));
   element("panels").replaceChildren(...panels.map(({ box }) => box));
-  for (const { box } of panels) moved(box.querySelector(".grid"));
+  for (const { box } of panels) moved(/** @type {HTMLElement} */ (box.querySelector(".grid")));
   describe(most);
   if (picked && !panels[picked.panel]?.marks.has(placeKey(picked.place))) picked = null;
   showPicked();
@@ -39,13 +50,13 @@ function draw() {
 function roomFor(count) {
   const beside = matchMedia("(min-width: 1000px)").matches;
   const wide = element("panels").clientWidth / (beside ? count : 1);
-  const other = document.querySelector("header").offsetHeight + element("controls").offsetHeight + document.querySelector("footer").offsetHeight;
+  const other = ["header", "form", "footer"].reduce((sum, name) => sum + /** @type {any} */ (document.querySelector(name)).offsetHeight, 0);
   return { width: wide - ROW_LABELS - (beside ? 18 : 10), height: Math.max(innerHeight - other - 60, 320) };
 }
 
-/** @param {Graph} graph @param {Edge[]} edges @param {Frame} frame @param {number} index */
+/** @param {Graph} graph @param {Edge[]} edges @param {Frame} frame @param {number} index @returns {Panel} */
 function panelOf(graph, edges, frame, index) {
-  const drawnEdges = edges.map((edge) => ({ edge, ...edgeLine(frame, edge, widthOf(edge, view.content.widest)) }));
+  const drawnEdges = edges.map((edge) => ({ edge, ...edgeMark(frame, edge, view.content.widest) }));
   const places = placesOf(graph, edges);
   const joined = new Set(edges.filter(({ kind }) => kind === ATTENTION).flatMap(({ from, to }) => [placeKey(from), placeKey(to)]));
   const marks = new Map(places.map((place) => [placeKey(place), markOf(graph, frame, place, joined.has(placeKey(place)))]));
@@ -74,12 +85,12 @@ function panelOf(graph, edges, frame, index) {
   }
   const first = marks.get(placeKey(graph.end)) ?? [...marks.values()][0];
   first?.setAttribute("tabindex", "0");
-  return { graph, edges, frame, box, marks, places, picture, lines: new Map(drawnEdges.map(({ edge, line }) => [edge, line])) };
+  return { graph, edges, box, marks, places, picture, lines: new Map(drawnEdges.map(({ edge, line }) => [edge, line])) };
 }
 
 /** @param {Graph} graph @param {Frame} frame @param {Place} place @param {boolean} joined whether an edge of a head is */
 function markOf(graph, frame, place, joined) {
-  const { flow } = graph.nodes.get(placeKey(place)) ?? { flow: 0 };
+  const flow = graph.nodes.get(placeKey(place))?.flow || 0; // of a difference not known
   const isEnd = placeKey(place) === placeKey(graph.end);
   const radius = Math.min(2.4 + 4 * Math.sqrt(flow), frame.row / 2 - 1.5);
   const kind = isEnd ? "end" : !place.depth ? "start" : joined ? "" : "through";
@@ -100,21 +111,28 @@ function moved(grid) {
 /** @param {number} most */
 function describe(most) {
   const shown = panels.map(({ graph }) => graph);
+  element("key").replaceChildren(...keyOf(shown.some(({ panel }) => panel.sides), shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)), view.content.called), said("span", widthWords()));
   const words = shown.map((graph) => coveredWords(graph, most));
-  element("edges-words").textContent = shown.length === 1 ? words[0] : counted(most, "edge") + " each";
+  element("edges-words").textContent = shown.length === 1 ? words[0] : `${counted(most, "edge")} each`;
   element("count").textContent = shown.length === 1 ? `${words[0]}.` : `${shown.map((graph, index) => `${graph.panel.title}: ${words[index]}`).join("; ")}.`;
   for (const [index, { graph, box }] of panels.entries()) {
     if (shown.length < 2) continue;
     box.querySelector("p.covered")?.remove();
-    box.querySelector("h2").after(said("p", words[index], "covered"));
+    box.querySelector("h2")?.after(said("p", words[index], "covered"));
   }
+}
+
+/** How wide an edge is drawn. */
+function widthWords() {
+  const { weight, widest } = view.content;
+  return `Width: size of the ${weight.label}, the widest ${number(widest)}${weight.unit === "1" ? "" : ` ${weight.unit}`}.`;
 }
 
 /** @param {Graph} graph @param {number} most */
 function coveredWords(graph, most) {
   const count = Math.min(most, graph.heads);
-  const covered = graph.panel.covered_by[count];
-  return counted(count, "edge") + (covered === undefined ? "" : `, ${percent(covered)} covered`);
+  const covered = graph.panel.covered_by[count - 1];
+  return counted(count, "edge") + (covered === undefined || Number.isNaN(covered) ? "" : `, ${percent(covered)} covered`);
 }
 
 /** @param {number} index @param {Edge[]} edges @param {PointerEvent} event */
@@ -198,16 +216,18 @@ function emptyCard() {
   return [said("p", `${way} a node (or Tab to the picture, arrow keys, Enter) for its neurons and its edges. Point at an edge for its head.`, "faint")];
 }
 
-/** @param {typeof panels[number]} panel @param {Place} place @returns {Node[]} */
+/** @param {Panel} panel @param {Place} place @returns {Node[]} */
 function cardOf({ graph, edges }, place) {
   const key = placeKey(place);
   const { flow, rest } = graph.nodes.get(key) ?? { flow: NaN, rest: NaN };
   const close = said("button", "Close", "close");
   close.addEventListener("click", letGo);
+  /** @type {Node[]} */
   const parts = [close, said("h2", placeWords(graph, place))];
   if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} runs through it.`));
-  const into = edges.filter(({ to }) => placeKey(to) === key);
-  const out = edges.filter(({ from, to }) => placeKey(from) === key && placeKey(to) !== key);
+  const known = graph.edges.filter((edge) => edge.kind !== REST && (edge.kind !== ATTENTION || edges.includes(edge)));
+  const into = known.filter(({ to }) => placeKey(to) === key);
+  const out = known.filter(({ from, kind }) => placeKey(from) === key && kind !== MLP);
   if (place.depth) parts.push(...edgeList(graph, "In: what it is made of", into, "from"));
   if (place.depth && rest > 0) parts.push(said("p", `Not drawn: ${percent(rest)} of ${view.content.whole} is lost from view here.`, "faint"));
   if (placeKey(graph.end) !== key) parts.push(...edgeList(graph, "Out: where it goes", out, "to"));
@@ -221,9 +241,9 @@ function edgeList(graph, title, edges, side) {
   const { panel } = /** @type {{ panel: number }} */ (picked);
   const rows = [...edges].sort((a, b) => sizeOf(b) - sizeOf(a)).map((edge) => {
     const what = document.createElement("span");
-    what.append(said("span", "", `sign ${edgeClass(edge)}`), `${carrier(edge)}${edge.kind === ATTENTION ? ` ${side} ${tokenWords(graph, edge[side].column)}` : ""}`);
+    what.append(said("span", "", `sign ${edgeClass(edge)}`), edgeWords(graph, edge, side));
     const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
-    return { cells: [what, weightWords(edge), flow], go: () => pick(panel, edge[side]) };
+    return { cells: [what, weightWords(edge), flow], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
   });
   return [said("h3", title), cardTable(["", "weight", "flow"], rows)];
 }
@@ -234,21 +254,26 @@ function weightWords({ weight, sides }) {
   return signedNumber(weight);
 }
 
-/** @param {Graph} graph @param {Place} place */
+/** @param {Graph} graph @param {Place} place @returns {Node[]} */
 function neuronList(graph, place) {
-  const found = neuronsAt(graph.panel, place);
-  if (!found) return [];
-  const rows = found.rows.map(({ name, value, size, promotes }) => {
+  const { node } = graph.nodes.get(placeKey(place)) ?? { node: -1 };
+  const found = neuronsAt(graph.panel, node);
+  if (!found || node < 0) return [];
+  const title = `Strongest neurons of the MLP of L${place.depth - 1} here`;
+  if (!found.length) return [said("h3", title), said("p", "None is recorded.", "faint")];
+  const hasValues = found.some(({ value }) => !Number.isNaN(value));
+  const rows = found.map(({ name, value, size, promotes }) => {
     const what = document.createElement("span");
     what.append(name);
-    if (promotes) what.append(document.createElement("br"), said("span", promotes, "faint"));
-    return { cells: [what, signedNumber(value), number(size)] };
+    if (promotes) what.append(said("span", ` promotes ${legible(promotes)}`, "faint"));
+    return { cells: [what, ...(hasValues ? [signedNumber(value)] : []), hasValues ? number(size) : signedNumber(size)] };
   });
-  return [said("h3", found.title), cardTable(["", "activation", found.measure], rows)];
+  return [said("h3", title), cardTable(["", ...(hasValues ? ["activation"] : []), graph.panel.neurons?.size_label ?? ""], rows)];
 }
 
 // --- keys ------------------------------------------------------------------------------------------------------------
 
+/** @type {Record<string, number[]>} */
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /** @param {KeyboardEvent} event @param {number} index @param {Place} place */
@@ -288,10 +313,13 @@ function rove(index, place) {
 
 function connect() {
   const form = element("controls");
-  form.addEventListener("input", draw);
+  form.addEventListener("input", (/** @type {Event} */ event) => {
+    if (event.target === controls.choice) fitSlider();
+    draw();
+  });
   form.addEventListener("reset", () => {
     picked = null;
-    setTimeout(draw); // the controls have their first values only after this event
+    setTimeout(() => (fitSlider(), draw())); // the controls have their first values only after this event
   });
   controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
   document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
@@ -302,6 +330,12 @@ function connect() {
     [width, height] = [innerWidth, innerHeight];
     draw();
   });
+}
+
+/** The slider ends at all edges of what is shown. */
+function fitSlider() {
+  const most = Math.max(...chosenGraphs().map(({ heads }) => heads), 1);
+  Object.assign(controls.edges, { min: Math.min(fewest, most), max: most, value: most });
 }
 
 /** Give the page the colours of a theme. @param {string} shown */
@@ -321,4 +355,5 @@ function chosenGraphs() {
 
 paint(theme);
 connect();
+fitSlider();
 draw();

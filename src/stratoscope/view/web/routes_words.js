@@ -29,22 +29,34 @@ function wayWords(graph, { from, to, kind }) {
   return tokenWords(graph, to.column);
 }
 
+/** An edge in the list of a node that it leads into ("from") or out of ("to"). @param {Graph} graph @param {Edge} edge @param {"from" | "to"} side */
+function edgeWords(graph, edge, side) {
+  if (edge.kind !== ATTENTION) return side === "from" ? carrier(edge) : `${carrier(edge)} through L${edge.to.depth - 1}`;
+  const token = tokenWords(graph, edge[side].column);
+  return side === "from" ? `head ${edge.head} ← ${token}` : `${carrier(edge)} → ${token}`;
+}
+
 /** What an edge is worth. @param {Graph} graph @param {Edge} edge @returns {string[]} */
-function worthWords(graph, { weight, flow, sides }) {
-  if (sides) return differenceWords(graph, sides, weight);
+function worthWords(graph, edge) {
+  const { weight, flow, sides } = edge;
+  if (sides) return differenceWords(graph, edge, sides);
   const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole} runs through it`];
   return [`weight: ${signedNumber(weight)}`, ...share];
 }
 
-/** @param {Graph} graph @param {Sides} sides @param {number} difference */
-function differenceWords({ called }, { a, b, most }, difference) {
-  const [one, other] = called;
-  if (!Number.isNaN(difference)) {
-    return [`${other} − ${one}: ${signedNumber(difference)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
+/** @param {Graph} graph @param {Edge} edge @param {Sides} sides */
+function differenceWords({ called, columns }, { from, to, weight }, { a, b, most }) {
+  const [one, other] = called.map((name) => legible(name));
+  if (!Number.isNaN(weight)) {
+    return [`${other} − ${one}: ${signedNumber(weight)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
   }
   const [here, there, value] = Number.isNaN(b) ? [one, other, a] : [other, one, b];
-  const bound = Number.isNaN(most) ? "not known there" : `at most ${number(most)} in size there, of either sign`;
-  return [`recorded in ${here} only: ${signedNumber(value)}`, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
+  const recorded = `recorded in ${here} only: ${signedNumber(value)}`;
+  if (columns[from.column].unmatched || columns[to.column].unmatched) {
+    return [recorded, `${there} has no equal token in its place, so there is nothing to subtract.`];
+  }
+  const bound = `at most ${number(most)} in size there, of either sign`;
+  return [recorded, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
 }
 
 /**
@@ -83,7 +95,7 @@ function cardTable(headings, rows, words = 1) {
   return table;
 }
 
-/** @param {string} tag @param {string} words @param {string} [kind] */
+/** @param {string} tag @param {string} words @param {string} [kind] @returns {HTMLElement} */
 function said(tag, words, kind) {
   const one = document.createElement(tag);
   one.textContent = words;

@@ -1,0 +1,87 @@
+"""The lenses of a trace: the logit lens, a fitted one, and the parts of the corpus that it was fitted on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.words import counted, listed
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOGIT = "logit"
+_OF_PART = ", "  # between the name of a fitted lens and that of a part of its corpus
+_HALF = "half "
+_RECORD = "stratoscope capture MODEL --prompts FILE --record lens -o TRACE"
+
+
+@dataclass(frozen=True)
+class Lenses:
+    """The lenses of a trace, by the names that its plan has for them.
+
+    Attributes
+    ----------
+    names
+        One for each place of the dimension `lens`: "logit", "jacobian", "jacobian, half 1", ….
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Those that are not of a part of a corpus: the logit lens first."""
+        return tuple(name for name in self.names if _OF_PART not in name)
+
+    @property
+    def usual(self) -> str:
+        """The one that is drawn where nobody chooses: the fitted one, where there is one."""
+        return self.whole[-1]
+
+    def other(self, name: str) -> str:
+        """The lens beside this one; "" = none."""
+        return next((one for one in self.whole if one != name), "")
+
+    def place(self, name: str) -> int:
+        """Where a lens stands on the dimension `lens`.
+
+        Raises
+        ------
+        InputError
+            The trace has no such lens.
+        """
+        refuse_unknown(name, self.whole, "lens", where="in_cells")
+        return self.names.index(name)
+
+    def parts(self, name: str) -> tuple[int, ...]:
+        """Places of the same lens fitted on parts of its corpus: two halves, and each corpus if there are several."""
+        return tuple(place for place, one in enumerate(self.names) if one.startswith(name + _OF_PART))
+
+    def parts_in_words(self, name: str) -> str:
+        """Those parts: two halves; two halves and 3 corpora."""
+        parts = [self.names[place].removeprefix(name + _OF_PART) for place in self.parts(name)]
+        halves = sum(one.startswith(_HALF) for one in parts)
+        corpora = len(parts) - halves
+        words = ["two halves" if halves == 2 else counted(halves, "half")] * bool(halves)
+        return listed([*words, *[f"{corpora} corpora"] * bool(corpora)])
+
+
+def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:
+    """The lenses of a trace.
+
+    Raises
+    ------
+    InputError
+        It holds none; the error names the command that records them.
+    """
+    if "lens_token" not in dataset:
+        raise InputError("what lenses read is not in this trace", fix=f"Record it: `{command}`.")
+    plan = dataset.attrs.get("plan")
+    planned = plan.get("lenses") if isinstance(plan, Mapping) else None
+    names = tuple(one for one in planned if isinstance(one, str)) if isinstance(planned, list | tuple) else ()
+    count = dataset["lens_token"].sizes["lens"]
+    if len(names) == count and LOGIT in names:
+        return Lenses(names)
+    return Lenses((LOGIT, *(f"lens {place}" for place in range(1, count))))

@@ -1,0 +1,1 @@
+"""What lenses read at the tokens of a prompt, depth by depth: which are shown, the words in cells, trajectories."""

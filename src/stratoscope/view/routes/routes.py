@@ -1,0 +1,116 @@
+"""The verb `routes`: the picture of which edges a token's stream came about by, or of what they bring to a target."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from stratoscope import defaults, names
+from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
+from stratoscope.view.spec.viewspec import ViewSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from stratoscope.trace.opened import Inputs
+    from stratoscope.trace.prompts import PromptChoice
+    from stratoscope.trace.targets import TargetChoice
+
+
+def routes(
+    inputs: Inputs,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prompt: PromptChoice = None,
+    token: int | None = None,
+    target: TargetChoice = None,
+    edges: int = defaults.ROUTE_EDGES,
+    first_token: bool = defaults.FIRST_TOKEN,
+    difference: bool = False,
+    theme: names.Theme = defaults.THEME,
+    width: Width = None,
+    font_size: float | None = None,
+    title: str | None = None,
+    caption: names.Caption = defaults.CAPTION,
+    overwrite: bool = False,
+) -> Figure:
+    """Draw along which edges a token's stream came about: which head brought what from which token, layer by layer.
+
+    Tokens stand side by side, depths one above the other. An edge is as wide as its weight is large, orange where it
+    adds and blue where it takes away, and fainter the less of the whole runs through it. A token's own stream is grey.
+    The title says how much of the whole the edges that are shown cover; the rest is dashed (docs/routes.md).
+
+    Parameters
+    ----------
+    inputs
+        A trace with the group "routes", or a Dataset of it.
+    out
+        The picture to write: .png, .svg or .pdf; or .html, one page that works offline, on which edges and nodes say
+        what they are; or .json, the graph of one prompt as Neuronpedia's attribution graphs are. None: only the figure
+        is returned.
+    prompt
+        One, by id or index; or two, which are drawn one above the other, equal tokens in one column.
+    token, target, edges, first_token
+        As in `route_graph`. Of two prompts `token` is a position in the first; in the second the way ends in the token
+        that stands in the same column.
+    difference
+        Of two prompts also the second minus the first, edge by matched edge. What only one has among its recorded edges
+        is drawn as such, never as a difference from zero.
+    theme, width, font_size, title, caption, overwrite
+        As in `heatmap`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+
+    Raises
+    ------
+    InputError
+        There are no routes in the input, something asked for is not there, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> trace = stratoscope.simulate(prompts=2, layers=4, record="routes")
+    >>> figure = stratoscope.routes(trace, "routes.png", prompt="critical-1", edges=40)
+    >>> figure.get_figwidth() > 5  # inches
+    True
+    """
+    from stratoscope.view.matplotlib.draw import draw
+    from stratoscope.view.matplotlib.render import render, titled
+    from stratoscope.view.routes import files
+    from stratoscope.view.routes.chosen import routed
+
+    page = page_of(width, font_size, title, caption)
+    path = None if out is None else files.check(out, overwrite=overwrite, inputs=inputs, caption=caption == "file")
+    look = Look(theme=theme)
+    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
+                   difference=difference)  # fmt: skip
+    if path is not None and path.suffix.lower() not in names.PICTURES:
+        spec = titled(found.spec(look, page), page)
+        figure = draw(spec, page)
+        files.write(path, found, spec, figure, overwrite=overwrite)
+        return figure
+    return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
+
+
+def routes_view(
+    inputs: Inputs,
+    look: Look = PLAIN,
+    *,
+    prompt: PromptChoice = None,
+    token: int | None = None,
+    target: TargetChoice = None,
+    edges: int = defaults.ROUTE_EDGES,
+    first_token: bool = defaults.FIRST_TOKEN,
+    difference: bool = False,
+    page: Page = PLAIN_PAGE,
+) -> ViewSpec:
+    """The ViewSpec of `routes`."""
+    from stratoscope.view.routes.chosen import routed
+
+    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
+                   difference=difference)  # fmt: skip
+    return found.spec(look, page)

@@ -1,0 +1,143 @@
+"""ViewSpec of routes → Sheet: title, legend, panels, footer. Geometry only; every number comes from the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from stratoscope.view.sheet import fonts
+from stratoscope.view.sheet.footer import about, footer
+from stratoscope.view.sheet.items import Box, Dot, Item, Line, Sheet, Text
+from stratoscope.view.sheet.measures import measures_of
+from stratoscope.view.sheet.route_columns import Columns, RouteAxis, columns_in
+from stratoscope.view.sheet.route_drawing import BESIDE, WIDEST, RouteDrawing, edge_width
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
+from stratoscope.view.spec.routes import RoutePanel, Routes
+from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import number, percent
+
+_Sample: TypeAlias = Callable[[float, float], list[Item]]
+_LEAST_WIDTH = 7.4
+_ROW, _LOWEST, _HIGHEST = 0.2, 2.6, 5.6  # inches of a row, and of all rows
+_STRIP, _MOST_STRIP = 0.62, 1.8  # inches of what is in view, beside a panel
+_SAMPLE, _MARK = 0.26, 0.1  # inches of a line and of a mark in the legend
+_BETWEEN = 0.3  # inches between panels
+
+
+def arrange_routes(spec: ViewSpec, content: Routes, page: Page = PLAIN_PAGE) -> Sheet:
+    """Put everything of a picture of routes in its place on a page; `content` is its content."""
+    return _Layout(spec, content, page).sheet()
+
+
+class _Layout:
+    """Lays out one picture from the top down; `self.items` grows, `y` values go downwards."""
+
+    def __init__(self, spec: ViewSpec, content: Routes, page: Page) -> None:
+        self.spec, self.content, self.page = spec, content, page
+        self.measures = measures_of(page)
+        self.theme = spec.colours.themes[spec.look.theme]
+        unit = self.measures.unit
+        self.left = self.measures.margin + self.measures.row_labels
+        self.strip, self.gap = _STRIP * unit, BESIDE * unit
+        room = self.measures.body - self.strip - self.gap
+        self.columns = [columns_in(panel, room, unit) for panel in content.panels]
+        widest = max(one.width for one in self.columns)
+        self.right = self.left + widest + self.gap + self.strip
+        if self.measures.width is not None:
+            self.right = self.measures.width - self.measures.margin
+        self.right = max(self.right, 0 if self.measures.width else _LEAST_WIDTH - self.measures.margin)
+        self.strip = min(self.right - self.left - widest - self.gap, _MOST_STRIP * unit)
+        height = min(max(_ROW * (content.depths - 1), _LOWEST), _HIGHEST)
+        self.row = height / max(content.depths - 1, 1)
+        self.items: list[Item] = []
+
+    def sheet(self) -> Sheet:
+        measures, margin = self.measures, self.measures.margin
+        y = self._legend(self._titles(margin))
+        for panel, columns in zip(self.content.panels, self.columns, strict=True):
+            y = self._panel(panel, columns, y) + _BETWEEN
+        y += 0.16 - _BETWEEN
+        below, height = footer(self.spec, margin, y, self.right - margin, self.theme, measures, self.page)
+        self.items += below
+        width = measures.width or measures.whole(self.right + margin)
+        return Sheet(width, measures.whole(y + height + measures.bottom), tuple(self.items), measures.dots)
+
+    def _titles(self, y: float) -> float:
+        if not self.page.titled:
+            return y
+        sizes, room = self.measures, self.right - self.measures.margin
+        for line in fonts.wrap(self.spec.title, sizes.title, room):
+            self.items.append(Text(sizes.margin, y, line, sizes.title, self.theme.ink))
+            y += fonts.height(sizes.title) + 0.03
+        for line in fonts.wrap(about(self.spec), sizes.subtitle, room):
+            self.items.append(Text(sizes.margin, y, line, sizes.subtitle, self.theme.muted))
+            y += fonts.height(sizes.subtitle) + 0.02
+        return y + 0.06
+
+    def _legend(self, y: float) -> float:
+        """What lines and marks are, in as many lines as it takes."""
+        sizes, x, high = self.measures, self.measures.margin, fonts.height(self.measures.legend) + 0.03
+        for sample, words, room in self._entries():
+            wide = room + 0.06 + fonts.width(words, sizes.legend) + 0.16
+            if x > sizes.margin and x + wide > self.right:
+                x, y = sizes.margin, y + high
+            middle = y + high / 2
+            self.items += sample(x, middle)
+            self.items.append(Text(x + room + 0.06, middle, words, sizes.legend, self.theme.muted, va="center"))
+            x += wide
+        return y + high + 0.14
+
+    def _entries(self) -> list[tuple[_Sample, str, float]]:
+        """What draws a sample, the words beside it, and how wide it is."""
+        theme, content = self.theme, self.content
+        half = content.widest / 2
+        shares = content.weight.unit == "1"
+
+        def said(weight: float) -> str:
+            return f"{percent(weight)} of the stream" if shares else f"{number(weight, 2)} to the {content.weight.unit}"
+
+        def line(width: float, colour: str, *, dashed: bool = False) -> _Sample:
+            return lambda x, y: [Line(((x, y), (x + _SAMPLE, y)), width, colour, dashed=dashed)]
+
+        def square(x: float, y: float) -> list[Item]:
+            return [Dot(x + _MARK / 2, y, 0.08, theme.side_a, edge=theme.paper, square=True)]
+
+        def hatched(x: float, y: float) -> list[Item]:
+            return [Box(x, y - 0.05, _SAMPLE, 0.1, fill=theme.missing, edge=theme.missing_line, hatched=True)]
+
+        def end(x: float, y: float) -> list[Item]:
+            return [Dot(x + _MARK / 2, y, 0.1, theme.accent, edge=theme.paper)]
+
+        entries: list[tuple[_Sample, str, float]] = [
+            (line(WIDEST, theme.side_a), f"a head adds {said(content.widest)}", _SAMPLE),
+            (line(edge_width(half, content), theme.side_b), f"takes away {said(half)}", _SAMPLE),
+            (line(1.6, theme.faint), "the token's own stream", _SAMPLE),
+        ]
+        if any((panel.edge_kind == 2).any() for panel in content.panels):
+            entries.append((square, "MLP", _MARK))
+        entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
+        if content.called:
+            a, b = content.called
+            entries.append((line(1.5, theme.ink, dashed=True), f"in {b} − {a}: recorded in one of them only", _SAMPLE))
+        if any(panel.unmatched.any() for panel in content.panels):
+            entries.append((hatched, "no equal token in the other prompt", _SAMPLE))
+        entries.append((end, "where the ways end", _MARK))
+        return entries
+
+    def _panel(self, panel: RoutePanel, columns: Columns, y: float) -> float:
+        if len(self.content.panels) > 1:
+            self.items.append(Text(self.left, y, panel.title, self.measures.panel, self.theme.ink, bold=True))
+            after = self.left + fonts.width(panel.title, self.measures.panel, bold=True) + 0.12
+            if panel.detail:
+                low = y + 0.7 * (fonts.height(self.measures.panel) - fonts.height(self.measures.legend))
+                self.items.append(Text(after, low, panel.detail, self.measures.legend, self.theme.muted))
+            y += fonts.height(self.measures.panel) + 0.06
+        bottom = y + 0.1 + self.row * (self.content.depths - 1)
+        drawing = RouteDrawing(
+            self.content, panel, columns, self.left, bottom, self.row, self.theme, self.measures
+        )  # fmt: skip
+        axis = RouteAxis(self.spec.tokens, panel, columns, self.theme, self.measures)
+        self.items += drawing.draw()
+        self.items += axis.draw(self.left, bottom + 0.06)
+        self.items += drawing.view_strip(self.left + columns.width + self.gap, self.strip)
+        return bottom + 0.06 + axis.depth
