@@ -5,9 +5,10 @@
     python benchmarks/lens_agreement.py --lens a.lens --texts texts/ --figure docs/lenses/agreement-by-depth.svg
 
 Held-out texts (docstrings that the lens was not fitted on), some positions of each, none of the first 16. At every
-depth: the share of positions where what the lens finds likeliest is what the model finds likeliest at the end; the
-median rank of that token; and the share where the lenses of both halves of the texts find the same token likeliest.
-Intervals are 95 %, by drawing texts anew. Written with hooks of torch alone, but for the lens itself.
+depth: the share of positions where what the lens finds likeliest is what the model finds likeliest at the end, at all
+and where that is a word of three letters or more (a lens that says "." everywhere is right now and then); how many
+different tokens the lens finds likeliest; and the share where the lenses of both halves of the texts find the same
+token likeliest. Intervals are 95 %, by drawing texts anew. Written with hooks of torch alone, but for the lens itself.
 
 The last line is the cost of the fit in plain forwards of the same texts, by some of its directions.
 """
@@ -32,8 +33,9 @@ from stratoscope.probe.lens.jacobian import Jacobians
 from stratoscope.recorder.lens.fitted import FittedLens, open_lens
 
 TOKENS, SKIPPED, PER_TEXT = 64, 16, 6
-RESAMPLES, TIMED, TIMED_TEXTS = 2000, 64, 4
+RESAMPLES, TIMED, TIMED_TEXTS = 2000, 32, 3
 LOGIT, WHOLE, HALVES = "logit lens", "Jacobian lens", ("half 1", "half 2")
+LETTERS = 3  # of an answer that is a word
 BOTH = "both halves of the Jacobian lens read the same token"
 
 
@@ -148,13 +150,17 @@ def main() -> None:
     answer = found[LOGIT][:, -1, :1]
     shares = {name: intervals(found[name][..., 0] == answer, owners) for name in (LOGIT, WHOLE)}
     shares[BOTH] = intervals(found[HALVES[0]][..., 0] == found[HALVES[1]][..., 0], owners)
-    ranks = {name: np.median(found[name][..., 1], axis=0) for name in (LOGIT, WHOLE)}
+    words = np.array([_is_word(loaded.tokenizer.decode([one])) for one in answer[:, 0]])
+    of_words = {name: (found[name][words][..., 0] == answer[words]).mean(0) for name in (LOGIT, WHOLE)}
+    read_at = {name: [len(set(column)) for column in found[name][..., 0].T.tolist()] for name in (LOGIT, WHOLE)}
     print(f"{len(owners)} positions of {len(held_out)} held-out texts; fitted on {lens.facts['prompts']} texts")
-    print("| depth | logit lens | Jacobian lens | median rank of the answer | both halves read the same token |")
-    print("|---|---|---|---|---|")
+    print(f"answers that are words: {words.sum()}")
+    print("| depth | logit lens | Jacobian lens | of words | different tokens | both halves read the same token |")
+    print("|---|---|---|---|---|---|")
     for depth in [*range(0, depths - 1, 3), depths - 2, depths - 1]:
         cells = [_cell(shares[name][depth]) for name in (LOGIT, WHOLE)]
-        cells += [" → ".join(f"{ranks[name][depth]:,.0f}" for name in (LOGIT, WHOLE))]
+        cells += [", ".join(f"{100 * of_words[name][depth]:.0f} %" for name in (LOGIT, WHOLE))]
+        cells += [", ".join(f"{read_at[name][depth]}" for name in (LOGIT, WHOLE))]
         print(f"| {depth} | {' | '.join(cells)} | {_cell(shares[BOTH][depth])} |")
     if given.figure:
         title = (
@@ -162,6 +168,10 @@ def main() -> None:
         )
         draw(shares, title, given.figure)
     print(f"ratio: {cost(loaded, to_fit[:TIMED_TEXTS]):.0f} plain forwards for each text")
+
+
+def _is_word(text: str) -> bool:
+    return text.strip().isalpha() and len(text.strip()) >= LETTERS
 
 
 def _cell(values: np.ndarray) -> str:

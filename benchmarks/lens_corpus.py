@@ -20,7 +20,7 @@ CORPORA = {
     "science": ("numpy", "scipy", "pandas", "statsmodels", "networkx", "sympy"),
     "software": ("transformers", "torch", "matplotlib", "_pytest", "rich", "jinja2"),
 }
-TO_FIT, HELD_OUT = slice(0, 8), slice(60, 90)  # of the prompts of each corpus, in the order of their hashes
+TO_FIT, HELD_OUT = slice(0, 5), slice(60, 90)  # of the prompts of each corpus, in the order of their hashes
 SHORTEST, LONGEST = 360, 900  # characters: 64 tokens of English have about 300
 _NO_PROSE = (">>>", "::", "---", "===", "`` ", ".. ", "http", "|", "{", "@", "\\")
 
