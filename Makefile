@@ -55,6 +55,7 @@ truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_power.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_anomalies.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_routes.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_diff.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/organisms/truth_organisms.py
 

@@ -191,6 +191,11 @@ def calibrated(trace: xr.Dataset) -> xr.Dataset:
     return trace.assign_attrs(receipt={"calibration": {"prompts": ["a"], "agreement": [of]}})
 
 
+def lensed() -> xr.Dataset:
+    """A logit lens and a fitted one with its halves."""
+    return stratoscope.simulate(prompts=2, tokens=6, layers=4, d_ff=24, heads=1, top_k=1, record="lens")
+
+
 CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = {  # check: found, left alone
     "short_prompts": (lambda: base(tokens=6), lambda: base(tokens=30)),
     "grouped_by_text": (lambda: imported("abcdefghi"), lambda: imported("hello abc")),
@@ -227,6 +232,7 @@ CASES: dict[str, tuple[Callable[[], xr.Dataset], Callable[[], xr.Dataset]]] = { 
     "targets_of_their_own": (lambda: own_targets([1, 2, 2, 2]), lambda: own_targets([2, 2, 2, 2])),
     "direct_without_effects": (lambda: model(tuned=False).drop_vars(EFFECTS), lambda: model(tuned=False)),
     "effects_without_calibration": (lambda: model(tuned=False), lambda: calibrated(model(tuned=False))),
+    "lens_shows_its_corpus": (lensed, lambda: lensed().isel(lens=[0, 1, 2, 2])),
     "other_final_norms": (
         lambda: model(tuned=False).drop_vars("final_scale"), lambda: filled(model(tuned=False), "final_scale")),
 }  # fmt: skip

@@ -278,7 +278,7 @@ def questions() -> list[dict[str, Any]]:
     return [{"messages": [{"role": "user", "content": f"{ask} {thing}?"}]} for ask in asks for thing in things]
 
 
-def captures(folder: Path) -> Iterator[tuple[str, xr.Dataset]]:
+def captures(folder: Path, record: tuple[str, ...] = names.SUMMARIES) -> Iterator[tuple[str, xr.Dataset]]:
     """Captures of SmolLM2 on text that nothing was tuned on; none where the model is not installed."""
     from stratoscope.doors.demo import find_model
     from stratoscope.errors import InputError
@@ -294,7 +294,7 @@ def captures(folder: Path) -> Iterator[tuple[str, xr.Dataset]]:
     }  # fmt: skip
     for name, prompts in families.items():
         out = folder / f"{name}.trace"
-        stratoscope.capture(model, prompts, out, record=names.SUMMARIES)
+        stratoscope.capture(model, prompts, out, record=record)
         yield name, stratoscope.open_trace(out).load()
 
 
@@ -307,7 +307,7 @@ def some_prompts(trace: xr.Dataset, prompts: np.ndarray) -> xr.Dataset:
     return part.assign_coords(prompt=("token", numbers.astype("int32")))
 
 
-def _draws(trace: xr.Dataset, seeds: int) -> Iterator[tuple[int, xr.Dataset, np.random.Generator]]:
+def draws(trace: xr.Dataset, seeds: int) -> Iterator[tuple[int, xr.Dataset, np.random.Generator]]:
     """Random choices of its prompts."""
     sizes = [size for size in PROMPTS if size <= trace.sizes["prompt"]]
     for seed in range(seeds):
@@ -325,7 +325,7 @@ def _without_heads(trace: xr.Dataset, quantity: str = "") -> xr.Dataset:
 def real_clean(trace: xr.Dataset, seeds: int) -> tuple[int, int, set[str]]:
     """Choices of prompts with a finding, all choices, and what is said of the model in them."""
     found, of_model = 0, set()
-    for _, part, _ in _draws(trace, seeds):
+    for _, part, _ in draws(trace, seeds):
         result = anomalies(part)
         found += result.attrs["summary"]["findings"] > 0
         for one in findings_in(result):
@@ -340,7 +340,7 @@ def real_clean(trace: xr.Dataset, seeds: int) -> tuple[int, int, set[str]]:
 def real_recall(trace: xr.Dataset, seeds: int, quantity: str, times: float) -> tuple[int, int]:
     """Cells found, and planted, one a trace."""
     found = 0
-    for _, part, random in _draws(_without_heads(trace, quantity), seeds):
+    for _, part, random in draws(_without_heads(trace, quantity), seeds):
         cell = unseen(part, quantity, random)
         plant_cell(part, quantity, cell, times)
         found += is_found(anomalies(part, false_findings=HALF), part, quantity, cell)
@@ -350,7 +350,7 @@ def real_recall(trace: xr.Dataset, seeds: int, quantity: str, times: float) -> t
 def real_many(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
     """Cells found, and planted: eight in one trace; at last tokens; in the first and the last layer."""
     counts = {"eight at once": [0, 0], "at last tokens": [0, 0], "in the first and last layer": [0, 0]}
-    for _, part, random in _draws(_without_heads(trace), seeds):
+    for _, part, random in draws(_without_heads(trace), seeds):
         last = np.flatnonzero(np.append(np.diff(part["prompt"].values), 1))
         for what, count in (("eight at once", 8), ("at last tokens", 1), ("in the first and last layer", 1)):
             changed = part.copy(deep=True)
@@ -370,7 +370,7 @@ def real_many(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
 def real_heads(trace: xr.Dataset, seeds: int) -> dict[str, tuple[int, int]]:
     """One head of one prompt changed: cases found, and all."""
     counts = {"moved sink": [0, 0], "unusual route": [0, 0]}
-    for _, part, random in _draws(trace, seeds):
+    for _, part, random in draws(trace, seeds):
         for detector, quantity, factor, least in (
             ("moved sink", "attn_first", 0.15, 0.5),
             ("unusual route", "attn_entropy_nosink", 0.1, 0.0),

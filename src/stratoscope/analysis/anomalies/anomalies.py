@@ -96,7 +96,7 @@ def anomalies(
     looks, usual = _looked(dataset, other, progress or silent)
     if not any(look.units for look in looks):
         raise InputError(
-            "there is nothing to look at in it: no norms, attention or summaries of prompts, as a CSV has none",
+            "there is nothing to look at in it: no norms, attention, routes or summaries of prompts, as a CSV has none",
             where=str(dataset.encoding.get("source", "trace")),
             fix="Record them: `stratoscope capture MODEL --prompts FILE --record norms,prompts,attention -o TRACE`.",
         )
@@ -110,7 +110,7 @@ def anomalies(
 
 def _looked(dataset: xr.Dataset, other: xr.Dataset | None, report: Progress) -> tuple[list[Look], list[Class]]:
     """What every detector looked at, and the usual massive tokens."""
-    from stratoscope.analysis.anomalies import attention, depth, neurons, tokens, writes
+    from stratoscope.analysis.anomalies import attention, depth, neurons, routes, tokens, writes
     from stratoscope.analysis.anomalies.norms import norms_of
     from stratoscope.analysis.anomalies.usual import classes, usual_of
 
@@ -123,7 +123,9 @@ def _looked(dataset: xr.Dataset, other: xr.Dataset | None, report: Progress) -> 
         lambda: writes.massive_neuron(dataset, other),
         lambda: writes.massive_head(dataset, other),
         lambda: attention.moved_sink(dataset, other, usual.tokens),
-        lambda: attention.unusual_route(dataset, other, usual.tokens),
+        lambda: (routes if routes.has_routes(dataset, other) else attention).unusual_route(
+            dataset, other, usual.tokens
+        ),
         lambda: attention.broken_rows(dataset),
         lambda: neurons.dead_neuron(dataset, other),
         lambda: neurons.always_on_neuron(dataset, other),

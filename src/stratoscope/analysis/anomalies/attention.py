@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stratoscope import names
 from stratoscope.analysis.anomalies.finding import (
@@ -19,21 +18,27 @@ from stratoscope.analysis.anomalies.finding import (
     layer_numbers,
     nothing,
 )
+from stratoscope.analysis.anomalies.heads import (
+    LEAST_PROMPTS,
+    LEAST_QUERIES,
+    LEAST_TOKENS,
+    alone,
+    angle,
+    classes_of,
+    others,
+    same_prompt,
+    typical,
+)
 from stratoscope.analysis.anomalies.tails import standardised
-from stratoscope.analysis.statistics.known import medians, quantile
+from stratoscope.analysis.statistics.known import medians
 from stratoscope.trace.arrays import Bools, Floats
 from stratoscope.words import number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_LEAST_PROMPTS = 4  # of a distribution over prompts
-_LEAST_TOKENS = 6  # of a prompt: shorter ones say nothing about a head
-_LEAST_QUERIES = 4  # later tokens that must be able to see a token
 _LESS = 0.31  # of the typical share: a head that gives more has not changed much
 _SINK = 0.3  # least median mass of a head that has a sink to move
-_RECURS = 2  # other prompts that do the same
-_STRONG = 3.0  # robust standard deviations from which it is asked whether others do the same
 _MOSTLY = 0.5  # of the attention
 _F16 = 2.0**-11  # rounding of a weight, relative
 _F16_SMALL = 2.0**-25  # and of the smallest ones, absolute
@@ -48,18 +53,18 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
     prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     reference = holding(reference, quantity)
     means = _means(dataset, quantity)
-    if np.isfinite(means).all(axis=(1, 2)).sum() < _LEAST_PROMPTS and reference is None:
-        return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts of {_LEAST_TOKENS} tokens")
+    if np.isfinite(means).all(axis=(1, 2)).sum() < LEAST_PROMPTS and reference is None:
+        return nothing(detector, f"fewer than {LEAST_PROMPTS} prompts of {LEAST_TOKENS} tokens")
     of = means if reference is None else _means(reference, quantity)
     sinks = np.nan_to_num(medians(of)) >= _SINK
-    values, of = np.where(sinks, _angle(means), np.nan), np.where(sinks, _angle(of), np.nan)
-    scores = _alone(standardised(-values, 0, -of), prompts, reference is None)
+    values, of = np.where(sinks, angle(means), np.nan), np.where(sinks, angle(of), np.nan)
+    scores = alone(standardised(-values, 0, -of), prompts, reference is None)
     scores = np.where(_gathered(dataset, prompts, usual), np.nan, _much_less(scores, means, of))
 
     def tell(index: Index, expected: float) -> Member:
         prompt, layer, head = index
         place = {"prompt": prompt, "layer": int(numbers[layer]), "head": head}
-        return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
+        return Member(detector, quantity, place, float(means[index]), typical(means, of, index, reference), expected)
 
     def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
@@ -67,13 +72,13 @@ def moved_sink(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bools) 
         values = np.asarray(dataset[quantity].values[here, :, head], np.float64)
         words = (
             f"Head {head} of L{numbers[layer]} gives the first token {percent(means[index])} of its attention in "
-            f"{prompts.ids[prompt]}, in {_others(reference)} {percent(_typical(means, of, index, reference))}."
+            f"{prompts.ids[prompt]}, in {others(reference)} {percent(typical(means, of, index, reference))}."
         )
-        mark = (min(_LEAST_QUERIES, len(values) - 1), layer)
+        mark = (min(LEAST_QUERIES, len(values) - 1), layer)
         return words, prompts.evidence(prompt, values, mark, quantity, numbers)
 
     return Look(
-        detector, "prompt × layer × head", scores, tell, describe, lambda index: _same_prompt(prompts, index),
+        detector, "prompt × layer × head", scores, tell, describe, lambda index: same_prompt(prompts, index),
         among=standardised(-of, 0), quantity=quantity,
     )  # fmt: skip
 
@@ -86,14 +91,14 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
     prompts, numbers = NamedPrompts(dataset), layer_numbers(dataset)
     reference = holding(reference, quantity)
     means = _means(dataset, quantity)
-    if len(means) < _LEAST_PROMPTS and reference is None:
-        return nothing(detector, f"fewer than {_LEAST_PROMPTS} prompts")
-    of = _angle(means if reference is None else _means(reference, quantity))
+    if len(means) < LEAST_PROMPTS and reference is None:
+        return nothing(detector, f"fewer than {LEAST_PROMPTS} prompts")
+    of = angle(means if reference is None else _means(reference, quantity))
     scores = np.full(means.shape, np.nan)
-    for members in _classes(prompts):
-        scores[members] = standardised(-_angle(means[members]), 0, -(of[members] if reference is None else of))
+    for members in classes_of(prompts):
+        scores[members] = standardised(-angle(means[members]), 0, -(of[members] if reference is None else of))
     among = scores if reference is None else standardised(-of, 0)
-    scores = _alone(scores, prompts, reference is None)
+    scores = alone(scores, prompts, reference is None)
     scores = np.where(_gathered(dataset, prompts, usual), np.nan, _much_less(scores, means, of))
 
     def gathered_on(index: Index) -> int:
@@ -105,7 +110,7 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         prompt, layer, head = index
         position = int(prompts.position[prompts.starts[prompt] + gathered_on(index)])
         place = {"prompt": prompt, "position": position, "layer": int(numbers[layer]), "head": head}
-        return Member(detector, quantity, place, float(means[index]), _typical(means, of, index, reference), expected)
+        return Member(detector, quantity, place, float(means[index]), typical(means, of, index, reference), expected)
 
     def describe(index: Index) -> tuple[str, Evidence]:
         prompt, layer, head = index
@@ -114,13 +119,13 @@ def unusual_route(dataset: xr.Dataset, reference: xr.Dataset | None, usual: Bool
         place = gathered_on(index)
         words = (
             f"Head {head} of L{numbers[layer]} gathers its attention, most of all on "
-            f"{prompts.token(here.start + place)}: entropy {number(means[index])} of uniform, in {_others(reference)} "
-            f"{number(_typical(means, of, index, reference))}."
+            f"{prompts.token(here.start + place)}: entropy {number(means[index])} of uniform, in {others(reference)} "
+            f"{number(typical(means, of, index, reference))}."
         )
         return words, prompts.evidence(prompt, values, (place, layer), "attn_received_nosink", numbers)
 
     def things(index: Index) -> tuple[Hashable, ...]:
-        return (*_same_prompt(prompts, index), ("token", index[0], gathered_on(index)))
+        return (*same_prompt(prompts, index), ("token", index[0], gathered_on(index)))
 
     return Look(
         detector, "prompt × layer × head", scores, tell, describe, things, among=among, quantity=quantity,
@@ -167,30 +172,15 @@ def broken_rows(dataset: xr.Dataset) -> Look:
     )
 
 
-def _classes(prompts: NamedPrompts) -> list[NDArray[np.int64]]:
-    """Prompts of each class that has enough of them, else all together."""
-    classes = np.array(prompts.classes)
-    sizes = {name: int((classes == name).sum()) for name in set(prompts.classes)}
-    if min(sizes.values()) < _LEAST_PROMPTS:
-        return [np.arange(len(prompts))]
-    return [np.flatnonzero(classes == name) for name in sorted(sizes)]
-
-
 def _means(dataset: xr.Dataset, quantity: str) -> Floats:
     """Mean of a share over the later queries of each prompt, [prompt, layer, head]."""
     prompts = NamedPrompts(dataset)
     found = np.full((len(prompts), *dataset[quantity].shape[1:]), np.nan)
     for prompt, (start, stop) in enumerate(zip(prompts.starts, prompts.stops, strict=True)):
-        if stop - start >= _LEAST_TOKENS:
-            share = dataset[quantity].isel(token=slice(int(start) + _LEAST_QUERIES, int(stop))).values
+        if stop - start >= LEAST_TOKENS:
+            share = dataset[quantity].isel(token=slice(int(start) + LEAST_QUERIES, int(stop))).values
             found[prompt] = share.astype(np.float64).mean(axis=0)
     return found
-
-
-def _angle(shares: Floats) -> Floats:
-    """Shares on the scale on which they vary alike wherever they are: 2 asin √share."""
-    angle: Floats = 2 * np.arcsin(np.sqrt(np.clip(shares, 0.0, 1.0)))
-    return angle
 
 
 def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
@@ -198,19 +188,6 @@ def _much_less(scores: Floats, means: Floats, of: Floats) -> Floats:
     typical = np.sin(medians(of) / 2) ** 2
     with np.errstate(invalid="ignore"):
         found: Floats = np.where(means <= _LESS * typical, scores, np.minimum(scores, 0.0))
-    return found
-
-
-def _alone(scores: Floats, prompts: NamedPrompts, enough: bool) -> Floats:
-    """Scores; NaN where a head does half as much in enough other prompts, twins counting once: it recurs."""
-    if not enough:
-        return scores
-    strongest = np.full((max(prompts.unit_numbers()) + 1, *scores.shape[1:]), -np.inf)
-    np.maximum.at(strongest, prompts.unit_numbers(), np.where(np.isnan(scores), -np.inf, scores))
-    if len(strongest) <= _RECURS:
-        return scores
-    other = np.sort(strongest, axis=0)[-_RECURS - 1]
-    found: Floats = np.where((scores > _STRONG) & (other >= scores / 2), np.nan, scores)
     return found
 
 
@@ -229,27 +206,9 @@ def _gathered(dataset: xr.Dataset, prompts: NamedPrompts, usual: Bools) -> Bools
     return found
 
 
-def _typical(means: Floats, of: Floats, index: Index, reference: xr.Dataset | None) -> float:
-    """The median of the other prompts, or of the reference."""
-    prompt, layer, head = index
-    if reference is None:
-        return quantile(np.delete(means[:, layer, head], prompt), 0.5)
-    return float(np.sin(quantile(of[:, layer, head], 0.5) / 2) ** 2)
-
-
-def _others(reference: xr.Dataset | None) -> str:
-    return "the other prompts" if reference is None else "the reference"
-
-
-def _same_prompt(prompts: NamedPrompts, index: Index) -> tuple[Hashable, ...]:
-    """All heads of a prompt are one thing; the same head in its twin is, too."""
-    prompt, layer, head = index
-    return ("heads", prompt), ("head", prompts.units[prompt], layer, head)
-
-
 def _most_received(received: Floats) -> int:
     """Place of the token that most attention goes to, among those that enough queries see."""
-    seen = received[1 : max(len(received) - _LEAST_QUERIES, 2)]
+    seen = received[1 : max(len(received) - LEAST_QUERIES, 2)]
     return int(np.nanargmax(np.where(np.isnan(seen), -np.inf, seen))) + 1
 
 

@@ -93,6 +93,6 @@ def applicable(dataset: xr.Dataset, quantities: Iterable[str] = (), *, comparing
 
 def all_checks() -> list[Check]:
     """Every check, by line."""
-    from stratoscope.analysis.lint import explained, prompts, record, values  # noqa: F401 (they add their checks)
+    from stratoscope.analysis.lint import explained, lenses, prompts, record, values  # noqa: F401 (they add their checks)
 
     return sorted(CHECKS, key=lambda one: (one.id, one.name))

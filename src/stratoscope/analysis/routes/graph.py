@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.opened import Inputs
 
 KIND = "routes"
-_OF_ROUTES = re.compile(r"\broutes?\b", re.IGNORECASE)
+_OF_ROUTES = re.compile(r"\broutes?\b|by source token", re.IGNORECASE)
 NOTHING = -1  # a position or head that there is not
 
 
@@ -123,7 +123,7 @@ def route_graph(
         tables | {"tokens": _tokens(prompts, index, chosen)},
         sources=[held],
         parameters=parameters,
-        notes=notes.notes(held, towards=target is not None, first_token=first_token),
+        notes=notes.notes(held, index, towards=target is not None, first_token=first_token),
         summary={
             "prompt": prompts.labels[index],
             "token": end,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stratoscope import names
+from stratoscope.analysis.routes.recorded import unsplit
 from stratoscope.analysis.values.explained import FIRST_ORDER
 from stratoscope.trace.calibration import Calibration
 from stratoscope.trace.notes import INFO, WARNING, Note, notes_of
 from stratoscope.trace.targets import Targets
-from stratoscope.words import counted
+from stratoscope.words import agreeing, counted, number_ranges
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,13 +19,16 @@ NO_CAUSE = "What a stream is made of is not what an answer depends on: routes sh
 PASSED_ON = "An MLP mixes what it reads: what runs through it is passed on in the proportions of its input."
 
 
-def notes(dataset: xr.Dataset, *, towards: bool, first_token: bool) -> list[Note]:
+def notes(dataset: xr.Dataset, prompt: int, *, towards: bool, first_token: bool) -> list[Note]:
     """The notes of a route graph."""
     found = [note for note in notes_of(dataset) if note.severity == WARNING]
     if not first_token:
         found.append(Note("L05", INFO, "Edges from the first token are not shown; they count."))
     kept = counted(dataset.sizes.get(names.ROUTE, 0), "edge")
     found.append(Note("L08", INFO, f"Only the {kept} of largest size into each token and layer are recorded."))
+    if layers := unsplit(dataset, prompt):
+        which = agreeing(len(layers), f"Layer {layers[0]} is", f"Layers {number_ranges(layers)} are")
+        found.append(Note("L16", INFO, f"{which} not split by source token: what was brought there is rest."))
     if not towards:
         return [*found, Note("L09", INFO, NO_CAUSE), Note("L09", INFO, PASSED_ON)]
     calibration = Calibration.from_receipt(dataset.attrs.get("receipt"))

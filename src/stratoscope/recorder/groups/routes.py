@@ -26,7 +26,7 @@ class RoutesGroup(RecordGroup):
     """
 
     name = ROUTES
-    planted = ("previous_token_head", "route")
+    planted = ("previous_token_head", "route", "routing_anomaly")
     pairs = ("carried", "attention", "in front of the MLP", "MLP")
 
     def more_sites(self, shared: Shared) -> list[Site]:

@@ -10,12 +10,13 @@ from functools import cached_property
 import numpy as np
 
 from stratoscope.defaults import KEPT_EDGES
-from stratoscope.recorder.simulated.model import PREVIOUS_WEIGHT, ROUTE_WEIGHT, SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.model import PREVIOUS_WEIGHT, ROUTE_WEIGHT, Anomaly, SimulatedModel, SimulatedTokens
 from stratoscope.trace.arrays import Bools, Floats, Ints
 
 _TURNS = 4  # sources that are drawn of every head, at least
 _MOVED = 0.4  # typical sum of all sizes of the edges of a token and layer
 _LARGEST = 0.25  # of an edge that is not planted
+_ODD = 0.375  # of the edges of the head that is routed oddly
 _NEGATIVE = 0.25  # share of edges that take away
 _FIRST = 0.3  # share of heads that look at the first token
 _REST = 0.05  # of the edges that are not drawn one by one: their sum, at most
@@ -94,6 +95,12 @@ class SimulatedRoutes:
     def _random(self) -> np.random.Generator:
         return self._model.shape.random("routes", 1 + self._text.index)
 
+    @property
+    def _odd(self) -> Anomaly | None:
+        """The head that takes what it brings from one token, where it is planted in this prompt."""
+        at = self._model.anomaly
+        return at if at and at.prompt == self._text.index else None
+
     @cached_property
     def _there(self) -> Bools:
         """Which turns of a head have a source of their own, [token, layer, turn, head]."""
@@ -108,6 +115,8 @@ class SimulatedRoutes:
         back = np.minimum(self._random.geometric(0.25, (length, layers, heads)) - 1, query)
         first = self._random.random((length, layers, heads)) < _FIRST
         base = np.where(first, 0, query - back)
+        if odd := self._odd:
+            base[odd.token :, odd.layer, odd.head] = odd.token
         if (planted := self._model.route) and length > 1:
             (early, late), (one, other) = planted.layers, planted.heads
             base[1:, early, one] = np.arange(length - 1)
@@ -120,6 +129,8 @@ class SimulatedRoutes:
         scale = _MOVED / (self._size[2] * self._size[3])
         sizes = np.minimum(scale * self._random.lognormal(0, 1, sources.shape), _LARGEST)
         found = _grid(np.where(self._random.random(sources.shape) < _NEGATIVE, -sizes, sizes), _GRID)
+        if odd := self._odd:
+            found[odd.token :, odd.layer, 0, odd.head] = _ODD
         if (planted := self._model.route) and self._length > 1:
             (early, late), (one, other) = planted.layers, planted.heads
             found[1:, early, 0, one] = PREVIOUS_WEIGHT

@@ -75,7 +75,7 @@ def routes(
     >>> import stratoscope
     >>> trace = stratoscope.simulate(prompts=2, layers=4, record="routes")
     >>> figure = stratoscope.routes(trace, "routes.png", prompt="critical-1", edges=40)
-    >>> figure.get_figwidth() > 5  # inches
+    >>> bool(figure.get_figwidth() > 5)  # inches
     True
     """
     from stratoscope.view.matplotlib.draw import draw
