@@ -15,9 +15,10 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny, tiny_model
 from stratoscope import capture
 from stratoscope.errors import CaptureError
 from stratoscope.kernels import kernel
+from stratoscope.model.sites import unit_roundoff
 from stratoscope.recorder.attention.given import GivenScores
 from stratoscope.recorder.reduce.scratch import Scratch
-from stratoscope.recorder.routes import edges
+from stratoscope.recorder.routes import edges, reducer
 from stratoscope.recorder.routes.edges import Edges
 from stratoscope.recorder.routes.sums import RouteSums
 
@@ -210,3 +211,29 @@ def test_without_the_kernel_the_same_edges_are_found(
         assert torch.equal(head, other_head)
     places = [[*zip(h, s, strict=True)] for h, s in zip(head.tolist(), source.tolist(), strict=True)]
     assert all(len({*one}) == len(one) for one in ([edge for edge in row if edge[1] >= 0] for row in places))
+
+
+# --- what is proved ---------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_finds_edges_that_are_of_another_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums would not: they are of all heads."""
+    find = reducer.edges_into
+
+    def of_another(out: Edges, *given: Any) -> None:
+        find(out, *given)
+        out.head.copy_(torch.where(out.head < 0, -1, out.head ^ 1))
+
+    monkeypatch.setattr(reducer, "edges_into", of_another)
+    with pytest.raises(CaptureError, match="share of an edge of attention differs from a replay"):
+        run(tmp_path / "t", tiny("Llama"))
+
+
+def test_in_half_precision_the_error_is_that_of_rounding_and_the_finished_trace_is_replayed(tmp_path: Path) -> None:
+    trace = run(tmp_path / "t", tiny("Llama", torch.bfloat16), verify="full", generate=2, openers=())
+    receipt = trace.attrs["receipt"]
+    assert 1e-5 < receipt["routes"]["error"] < receipt["routes"]["limit"] == 4 * unit_roundoff(torch.bfloat16)
+    assert {"route_weight", "route_other", "route_carry", "route_mlp"} <= {
+        *receipt["replays"][-1]["largest_differences"]
+    }
+    assert receipt["replays"][-1]["replay"].startswith("the trace on disk")
