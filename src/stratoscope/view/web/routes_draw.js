@@ -3,6 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW_LABELS = 34; // pixels beside the grid
+const MOST_NAMES = 14; // heads that are named in a panel
 
 /**
  * @param {string} name
@@ -107,6 +108,33 @@ function edgeClass({ kind, weight, sides }) {
 }
 
 /**
+ * Names of heads, as `L5 h3`, on the edges through which most runs, wherever one finds a place; as in the figure.
+ * @param {{ edge: Edge, line: SVGElement }[]} marks
+ */
+function headNames(marks) {
+  const heads = marks.filter(({ edge }) => edge.kind === ATTENTION && edge.from.column !== edge.to.column);
+  const strongest = heads.sort((a, b) => (b.edge.flow || sizeOf(b.edge)) - (a.edge.flow || sizeOf(a.edge)));
+  /** @type {{ x: number, y: number, wide: number }[]} */
+  const taken = [];
+  const names = [];
+  for (const { edge, line } of strongest.slice(0, 3 * MOST_NAMES)) {
+    if (names.length === MOST_NAMES) break;
+    const words = headName(edge);
+    const wide = 6 * words.length + 6;
+    const curve = /** @type {SVGPathElement} */ (line);
+    const length = curve.getTotalLength();
+    for (const share of length > 2 * wide ? [0.5, 0.35, 0.65, 0.2, 0.8] : []) {
+      const { x, y } = curve.getPointAtLength(share * length);
+      if (taken.some((one) => Math.abs(one.x - x) < (one.wide + wide) / 2 && Math.abs(one.y - y) < 12)) continue;
+      taken.push({ x, y, wide });
+      names.push(drawn("text", { class: `head ${edgeClass(edge)}`, x, y: y + 3.5 }, words));
+      break;
+    }
+  }
+  return names;
+}
+
+/**
  * @param {Frame} frame
  * @param {Place} place
  * @param {{ radius: number, kind: string, words: string }} look
@@ -121,14 +149,18 @@ function nodeMark(frame, place, { radius, kind, words }) {
   );
 }
 
-/** What colours and strokes mean. @param {boolean} ofDifference @param {boolean} isHatched @param {string[]} called */
-function keyOf(ofDifference, isHatched, called) {
+/**
+ * What colours and strokes mean.
+ * @param {{ ofDifference: boolean, hasMlps: boolean, isHatched: boolean }} shown
+ * @param {string[]} called
+ */
+function keyOf({ ofDifference, hasMlps, isHatched }, called) {
   const [one, other] = called.map((name) => legible(name));
   const lines = ofDifference
     ? [["plus", `more in ${other}`], ["minus", `less in ${other}`], ["only a", `recorded in ${one} only`], ["only b", `recorded in ${other} only`]]
     : [["plus", "a head adds"], ["minus", "takes away"], ["carry", "the token's own stream"]];
   const found = lines.map(([kind, words]) => keyEntry(drawn("path", { class: `edge ${kind}`, d: "M1 6H27", "stroke-width": kind === "carry" ? 1.6 : 3 }), words));
-  if (!ofDifference) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));
+  if (hasMlps) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));
   if (isHatched) found.push(keyEntry(drawn("rect", { class: "gap", width: 28, height: 12 }), "no equal token in the other prompt"));
   return found;
 }

@@ -21,6 +21,8 @@ let panels = [];
 let picked = null;
 let theme = view.look.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 
+const LISTED = 12; // edges in the list that stands where no node is picked
+
 /** @param {string} id @returns {any} */
 function element(id) {
   return document.getElementById(id);
@@ -37,7 +39,8 @@ function draw() {
   const runs = runsOf(shown[0].panel, used);
   element("panels").className = shown.length > 1 ? "two" : "";
   const room = roomFor(shown.length);
-  panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room), index));
+  const longest = Math.max(...shown.flatMap(({ columns }) => runs.map(({ column }) => columns[column]?.words.length ?? 0)));
+  panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room, longest), index));
   element("panels").replaceChildren(...panels.map(({ box }) => box));
   for (const { box } of panels) moved(/** @type {HTMLElement} */ (box.querySelector(".grid")));
   describe(most);
@@ -61,8 +64,10 @@ function panelOf(graph, edges, frame, index) {
   const joined = new Set(edges.filter(({ kind }) => kind === ATTENTION).flatMap(({ from, to }) => [placeKey(from), placeKey(to)]));
   const marks = new Map(places.map((place) => [placeKey(place), markOf(graph, frame, place, joined.has(placeKey(place)))]));
   const name = `${graph.panel.title}: arrow keys go from node to node, Enter picks one, Escape lets go`;
-  const picture = drawn("svg", { width: frame.width, height: frame.height, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph),
-    drawn("g", {}, ...drawnEdges.map(({ line }) => line)), drawn("g", {}, ...drawnEdges.map(({ grab }) => grab)), drawn("g", {}, ...marks.values()));
+  const size = { width: frame.width, height: frame.height };
+  const layers = [drawnEdges.map(({ line }) => line), headNames(drawnEdges), drawnEdges.map(({ grab }) => grab), [...marks.values()]];
+  const groups = layers.map((layer) => drawn("g", {}, ...layer));
+  const picture = drawn("svg", { ...size, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph), ...groups);
   const grid = document.createElement("div");
   grid.className = "grid";
   grid.append(rowLabels(frame, graph.end.depth + 1), picture);
@@ -70,11 +75,12 @@ function panelOf(graph, edges, frame, index) {
   box.className = "panel";
   const heading = said("h2", legible(graph.panel.title));
   if (graph.panel.detail) heading.append(said("span", `  ${legible(graph.panel.detail)}`));
-  box.append(heading, grid);
+  if (graphs.length > 1) box.append(heading); // of one prompt the page has a title
+  box.append(grid);
   for (const { edge, grab } of drawnEdges) {
     grab.addEventListener("pointerenter", (event) => light(index, [edge], event));
     grab.addEventListener("pointermove", (event) => placeTip(event));
-    grab.addEventListener("pointerleave", () => unlight());
+    grab.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && unlight()); // a finger leaves at once
     grab.addEventListener("pointerdown", (event) => light(index, [edge], event));
   }
   for (const place of places) {
@@ -111,8 +117,15 @@ function moved(grid) {
 /** @param {number} most */
 function describe(most) {
   const shown = panels.map(({ graph }) => graph);
-  element("key").replaceChildren(...keyOf(shown.some(({ panel }) => panel.sides), shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)), view.content.called), said("span", widthWords()));
+  const key = {
+    ofDifference: shown.some(({ panel }) => panel.sides),
+    hasMlps: panels.some(({ edges }) => edges.some(({ kind }) => kind === MLP)),
+    isHatched: shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)),
+  };
+  element("key").replaceChildren(...keyOf(key, view.content.called), said("span", widthWords()));
   const words = shown.map((graph) => coveredWords(graph, most));
+  const fewer = shown.filter(({ heads, panel }) => heads > most && !panel.sides);
+  element("shares").textContent = fewer.length ? "Shares of nodes and edges are those with all edges of the file." : "";
   element("edges-words").textContent = shown.length === 1 ? words[0] : `${counted(most, "edge")} each`;
   element("count").textContent = shown.length === 1 ? `${words[0]}.` : `${shown.map((graph, index) => `${graph.panel.title}: ${words[index]}`).join("; ")}.`;
   for (const [index, { graph, box }] of panels.entries()) {
@@ -213,7 +226,19 @@ function lightPicked() {
 /** @returns {Node[]} */
 function emptyCard() {
   const way = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
-  return [said("p", `${way} a node (or Tab to the picture, arrow keys, Enter) for its neurons and its edges. Point at an edge for its head.`, "faint")];
+  const help = `${way} a node (or Tab to the picture, arrow keys, Enter) for its edges and its neurons. Point at an edge for its head.`;
+  const lists = panels.flatMap(({ graph, edges }, index) => {
+    const heads = edges.filter(({ kind }) => kind === ATTENTION).sort((a, b) => (b.flow || sizeOf(b)) - (a.flow || sizeOf(a)));
+    const rows = heads.slice(0, LISTED).map((edge) => {
+      const what = document.createElement("span");
+      what.append(said("span", "", `sign ${edgeClass(edge)}`), `${headName(edge)}: ${wayWords(graph, edge)}`);
+      const flow = graph.panel.sides || Number.isNaN(edge.flow) ? [] : [percent(edge.flow)];
+      return { cells: [what, weightWords(edge), ...flow], go: () => pick(index, edge.to) };
+    });
+    const title = panels.length > 1 ? `Strongest edges of ${legible(graph.panel.title)}` : "Strongest edges";
+    return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
+  });
+  return [said("p", help, "faint"), ...lists];
 }
 
 /** @param {Panel} panel @param {Place} place @returns {Node[]} */
@@ -224,12 +249,14 @@ function cardOf({ graph, edges }, place) {
   close.addEventListener("click", letGo);
   /** @type {Node[]} */
   const parts = [close, said("h2", placeWords(graph, place))];
-  if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} runs through it.`));
+  const through = isTowards() ? "is of edges that lead into it" : "runs through it";
+  if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} ${through}.`));
   const known = graph.edges.filter((edge) => edge.kind !== REST && (edge.kind !== ATTENTION || edges.includes(edge)));
   const into = known.filter(({ to }) => placeKey(to) === key);
   const out = known.filter(({ from, kind }) => placeKey(from) === key && kind !== MLP);
-  if (place.depth) parts.push(...edgeList(graph, "In: what it is made of", into, "from"));
-  if (place.depth && rest > 0) parts.push(said("p", `Not drawn: ${percent(rest)} of ${view.content.whole} is lost from view here.`, "faint"));
+  if (place.depth) parts.push(...edgeList(graph, isTowards() ? "In" : "In: what it is made of", into, "from"));
+  const lost = isTowards() ? "is of edges into it that are not drawn" : "is lost from view here, in what is not drawn";
+  if (place.depth && rest > 0) parts.push(said("p", `${percent(rest)} of ${view.content.whole} ${lost}.`, "faint"));
   if (placeKey(graph.end) !== key) parts.push(...edgeList(graph, "Out: where it goes", out, "to"));
   if (place.depth) parts.push(...neuronList(graph, place));
   return parts;
@@ -243,15 +270,15 @@ function edgeList(graph, title, edges, side) {
     const what = document.createElement("span");
     what.append(said("span", "", `sign ${edgeClass(edge)}`), edgeWords(graph, edge, side));
     const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
-    return { cells: [what, weightWords(edge), flow], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
+    return { cells: [what, weightWords(edge), ...(graph.panel.sides ? [] : [flow])], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
   });
-  return [said("h3", title), cardTable(["", "weight", "flow"], rows)];
+  return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
 }
 
 /** @param {Edge} edge */
 function weightWords({ weight, sides }) {
   if (sides && Number.isNaN(weight)) return `one only: ${signedNumber(Number.isNaN(sides.b) ? sides.a : sides.b)}`;
-  return signedNumber(weight);
+  return Number.isNaN(weight) ? "" : signedNumber(weight);
 }
 
 /** @param {Graph} graph @param {Place} place @returns {Node[]} */
@@ -322,6 +349,7 @@ function connect() {
     setTimeout(() => (fitSlider(), draw())); // the controls have their first values only after this event
   });
   controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
+  document.addEventListener("pointerdown", ({ target }) => target instanceof Element && !target.closest(".grab") && unlight());
   document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
   let width = innerWidth;
   let height = innerHeight;
