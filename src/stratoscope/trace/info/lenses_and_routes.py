@@ -32,7 +32,7 @@ def lenses(dataset: xr.Dataset) -> dict[str, Any] | None:
     plan = plan if isinstance(plan, Mapping) else {}
     file, positions = plan.get("lens_file"), plan.get("positions")
     return {
-        "lenses": lens_names(plan, dataset.sizes[LENS]),
+        "lenses": [*lens_names(plan, dataset.sizes[LENS])],
         "positions": positions if isinstance(positions, str) else "",
         "file": dict(file) if isinstance(file, Mapping) else None,
         "targets": "lens_target_logit" in dataset,
