@@ -11,8 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from stratoscope import names
 
-# what the recorder gives of a model; the others are only simulated, so far
-RECORDED = tuple(group for group in names.RECORD_GROUPS if group != names.LENSES)
+RECORDED = names.RECORD_GROUPS  # what the recorder gives of a model
 VOCAB = 300
 CONTEXT = 96
 _COMMON = {

@@ -18,6 +18,7 @@ from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.progress import Progress
 from stratoscope.recorder.answers.settings import Answers, answers_of, checked_day
 from stratoscope.recorder.effects.asked import EffectSettings, effect_settings
+from stratoscope.recorder.lens.asked import LensSettings, lens_settings
 from stratoscope.recorder.parts import checked_part
 from stratoscope.recorder.prompts.prompt import GIVEN_AS_A_LIST, Prompt, PromptList, given_prompts, read_prompts
 from stratoscope.recorder.targets.asked import TargetSettings, target_settings
@@ -51,6 +52,8 @@ class RecordingSettings:
         Which logits are explained; None where no recorded group does that.
     effects
         How total effects are taken; None where they are not recorded.
+    lens
+        With which lenses the residual stream is read; None where that is not recorded.
     """
 
     record: tuple[str, ...]
@@ -62,6 +65,7 @@ class RecordingSettings:
     day: Day | None
     targets: TargetSettings | None = None
     effects: EffectSettings | None = None
+    lens: LensSettings | None = None
 
     @property
     def planned(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class RecordingSettings:
         }
         answers = self.answers
         known |= {"answer_prefix": None, "positions": None} if self.targets is None else self.targets.planned
+        known |= {} if self.lens is None else self.lens.planned
         known |= dict.fromkeys(_OF_EFFECTS) if self.effects is None else self.effects.planned
         return known | {"generate": answers.new_tokens or None, "seed": answers.seed if answers.new_tokens else None}
 
@@ -101,6 +106,7 @@ class PlanArguments:
     against: str | None = None
     answer_prefix: str | None = None
     positions: names.Positions | None = None
+    lens: str | Path | None = None
     baseline: names.Baseline | None = None
     mean_of: str | Path | None = None
     effect_steps: int | None = None
@@ -116,6 +122,10 @@ class PlanArguments:
         record = chosen(self.record, names.RECORD_GROUPS, "record")
         part = checked_part(self.part)
         of_targets = [group for group in record if group in names.OF_TARGETS]
+        lens = lens_settings(record, self.lens, self.positions)
+        if lens is not None and self.targets is not None:
+            of_targets.append(names.LENSES)
+        where = self.positions if of_targets or lens is None else None
         return RecordingSettings(
             record=record,
             top_k=at_least(1, self.top_k, "top_k"),
@@ -124,8 +134,9 @@ class PlanArguments:
             answers=answers_of(self.generate, self.generation, self.seed, self.openers, self.refusal_patterns),
             part=part,
             day=checked_day(self.date),
-            targets=target_settings(of_targets, self.targets, self.against, self.answer_prefix, self.positions),
+            targets=target_settings(of_targets, self.targets, self.against, self.answer_prefix, where),
             effects=effect_settings(record, self.baseline, self.mean_of, self.effect_steps, self.calibration, part),
+            lens=lens,
         )
 
     def read_prompts(self) -> PromptList:

@@ -46,7 +46,8 @@ def to_block(
 
 def shapes_of(arrays: Mapping[str, np.ndarray], record: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """The quantities that this model gives, and the lengths of their fixed dimensions."""
-    wanted = {quantity.name for quantity in names.quantities_of(list(record))}
+    groups = [*record, *([names.TARGETS] if "target_token" in arrays else [])]
+    wanted = {one.name for one in names.quantities_of(groups) if one.group in record}
     present = [name for name in names.QUANTITIES if name in arrays and name in wanted]
     sizes: dict[str, int] = {}
     for name in present:

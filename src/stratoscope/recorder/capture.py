@@ -81,7 +81,11 @@ def capture(asked: CaptureArguments) -> xr.Dataset:
     answer_prefix
         Text behind each prompt, as the beginning of its answer: behind what the chat template writes, or behind a text.
     positions
-        "answer": the strongest neurons are explained at the last token of each prompt; "all": at every token.
+        "answer": the strongest neurons are explained at the last token of each prompt, and lenses read its last four;
+        "all": at every token, those of answers too. Lenses then take about ten times as long as all else.
+    lens
+        A fitted lens of the model, of a file of `fit-lens` or in TransformerLens's form: with the group lens it reads,
+        with its parts, beside the logit lens.
     baseline
         What total effects are counted from: "zero", or "mean", the means over the words of the prompts.
     mean_of
@@ -164,7 +168,7 @@ def plan_capture(asked: PlanArguments) -> Estimate:
     Parameters
     ----------
     model, prompts, out, column, record, top_k, dtype, device, device_map, batch_size, chat, date, generate, generation
-    seed, openers, refusal_patterns, targets, against, answer_prefix, positions, baseline
+    seed, openers, refusal_patterns, targets, against, answer_prefix, positions, lens, baseline
     mean_of, effect_steps, calibration, part, revision, trust_remote_code
     tokenizer, progress
         As those of `capture`; nothing is written to `out`, but its disk is measured.

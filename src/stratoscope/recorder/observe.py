@@ -24,6 +24,7 @@ from stratoscope.recorder.attention.reducer import AttentionReducer
 from stratoscope.recorder.attention.source_logits import SourceLogits
 from stratoscope.recorder.groups import GROUPS
 from stratoscope.recorder.input.batches import Batch
+from stratoscope.recorder.lens.lenses import Lenses
 from stratoscope.recorder.memory import must_fit
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.mixture import Mixture, MixtureAssembler
@@ -31,6 +32,7 @@ from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Reducer, Scratch
 from stratoscope.recorder.reduce.shared import Shared, Turn
 from stratoscope.recorder.reduce.streams import Streams
+from stratoscope.recorder.reference.lenses import Transport
 from stratoscope.recorder.targets.batch import BatchTargets
 
 _OF_MIXTURES = (s.NEURONS, s.SHARED_GATE, s.MLP_OUT)
@@ -49,6 +51,8 @@ class Observer:
         Peaks per token and layer.
     targets
         Whose logits are explained; None where no group does that.
+    lenses
+        With which the residual stream is read; None where no group does that.
 
     Attributes
     ----------
@@ -65,9 +69,10 @@ class Observer:
         record: Collection[str],
         top_k: int,
         targets: BatchTargets | None = None,
+        lenses: Lenses | None = None,
     ) -> None:
         groups = [group for group in GROUPS.values() if group.observed(record)]
-        self._model, self._sites, self._targets = model, sites, targets
+        self._model, self._sites, self._targets, self._lenses = model, sites, targets, lenses
         self._devices = sites.devices(model)
         self._scratch = scratch = Scratch(self._devices[0], self._devices)
         self._arrivals = Arrivals()
@@ -76,7 +81,7 @@ class Observer:
         self.streams = Streams([name for group in groups for name in group.streams(sites)], len(sites.layers))
         room = (scratch, self._products, self.streams, self._arrivals)
         self._turn = Turn()
-        shared = Shared(model, sites, frozenset(record), top_k, *room, targets, self._turn)
+        shared = Shared(model, sites, frozenset(record), top_k, *room, targets, self._turn, lenses)
         self._reducers = [reducer for group in groups for reducer in group.reducers(shared)]
         self._reducers += [SourceLogits(shared)] if targets is not None and LOGITS in record else []
         self._watching = [reducer for reducer in self._reducers if isinstance(reducer, AttentionReducer)]
@@ -120,6 +125,11 @@ class Observer:
         return list(dict.fromkeys(limit for part in self._watching for limit in part.limits))
 
     @property
+    def transport(self) -> Transport | None:
+        """What lenses make of residuals; None where none are read."""
+        return None if self._lenses is None else self._lenses.transported
+
+    @property
     def records_attention(self) -> bool:
         """Whether attention is observed."""
         return self._attention is not None
@@ -153,7 +163,7 @@ class Observer:
         self.prepare(batch)
         self.begin(batch)
         output = forward(self._model, batch, **options)
-        return self.take(batch) | self.take_attention(batch.mask.bool()), output
+        return self.take(batch, output) | self.take_attention(batch.mask.bool()), output
 
     def prepare(self, batch: Batch) -> None:
         """Choose the targets of a batch, which may take a forward of its own; before the first that is observed."""
@@ -170,6 +180,8 @@ class Observer:
         self._turn.goes_on = goes_on
         if self._targets is not None:
             self._targets.answers_begin = not goes_on
+        if self._lenses is not None:
+            self._lenses.begin(len(batch.input_ids), goes_on=goes_on)
         self._products.begin(batch.rows)
         for reducer in self._reducers:
             reducer.begin(batch)
@@ -177,8 +189,13 @@ class Observer:
             announce = self._attention.extend if goes_on else self._attention.begin
             announce(batch.mask.bool())
 
-    def take(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The quantities of the forward since `begin`, as `record` gives them, but for those of attention."""
+    def take(self, batch: Batch, output: Any) -> dict[str, np.ndarray]:
+        """The quantities of the forward since `begin`, as `record` gives them, but for those of attention.
+
+        `output`: what the model returned.
+        """
+        if self._lenses is not None:
+            self._lenses.take(output)
         self._hooks.expect_once()
         self._experts.expect_once()
         results = {name: value for reducer in self._reducers for name, value in reducer.result().items()}
@@ -267,9 +284,12 @@ def memory_guard(batch: Batch) -> AbstractContextManager[None]:
     return must_fit(f"a batch of {prompts} prompts of up to {length} tokens", fix="Use a smaller --batch-size.")
 
 
-def last_logits_only(model: nn.Module) -> dict[str, int]:
-    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads the logits."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+def last_logits_only(model: nn.Module, last_tokens: int = 1) -> dict[str, int]:
+    """The option that spares the vocabulary's share of a forward, where the model has it: nobody reads more logits.
+
+    `last_tokens`: of how many they are; 0 = of all.
+    """
+    return {"logits_to_keep": last_tokens} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 def _attention_observer(model: nn.Module, sites: ModelSites, pairs: PairRows) -> Any:

@@ -49,7 +49,10 @@ class CapturePlan:
         explained.
     answer_prefix, positions
         What stands behind every prompt as the beginning of its answer, and whether the strongest neurons were explained
-        at its last token only ("answer") or at every token ("all"); None where no logit is explained.
+        at its last token only ("answer") or at every token ("all"), and likewise what lenses read, at its last tokens;
+        None where neither is recorded.
+    lenses, lens_file
+        Names of the lenses on the dimension `lens`, and what the fitted one of them is; None where nothing is read.
     baseline, mean_of, effect_steps, calibration
         What total effects are counted from ("zero" or "mean"), the uuid of the trace that holds the means where that
         is not the recording itself, at how many points of the way there gradients were taken, and how many effects of
@@ -83,6 +86,8 @@ class CapturePlan:
     targets: list[dict[str, Any]] | str | None = None
     answer_prefix: str | None = None
     positions: str | None = None
+    lenses: list[str] | None = None
+    lens_file: dict[str, Any] | None = None
     baseline: str | None = None
     mean_of: str | None = None
     effect_steps: int | None = None

@@ -32,6 +32,8 @@ from stratoscope.recorder.effects.recording import effects_of
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.notes import notes_on
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.lens.asked import LensSettings
+from stratoscope.recorder.lens.lensing import Lensing
 from stratoscope.recorder.memory import BatchSplitter, must_fit
 from stratoscope.recorder.observe import Observer, forward, last_logits_only
 from stratoscope.recorder.plan import CapturePlan, prompts_sha256
@@ -80,6 +82,8 @@ class Recording:
         Whose logits are explained; None where no recorded group does that.
     effects
         How total effects are taken; None where they are not recorded.
+    lens
+        With which lenses the residual stream is read; None where that is not recorded.
     remarks
         What must be said about how the prompts were read.
     progress
@@ -118,6 +122,7 @@ class Recording:
         answers: Answers = NO_ANSWERS,
         targets: TargetSettings | None = None,
         effects: EffectSettings | None = None,
+        lens: LensSettings | None = None,
         part: tuple[int, int] | None = None,
         remarks: Sequence[str] = (),
         day: date | None = None,
@@ -127,15 +132,22 @@ class Recording:
         self.prompts, self._progress = prompts, progress
         today = day or date.today()  # one for all, as a prompt is put into tokens more than once
         self._targeting = Targeting(targets, loaded, vocabulary(loaded.model))
+        self._lensing = Lensing(lens, loaded)
         self.batched = BatchedPrompts(
             *(prompts, loaded),
             batch_size=batch_size,
             chat=chat,
             day=today,
             answer_prefix=self._targeting.answer_prefix,
-            padding_side="left" if answers or targets else self._tokenizer.padding_side,  # answers begin together
+            padding_side="left"
+            if answers or targets or lens
+            else self._tokenizer.padding_side,  # answers begin together
         )
-        self._answering = Answering(answers, loaded, self.batched.pad_id, first_logits=targets is not None)
+        self._answering = Answering(
+            *(answers, loaded, self.batched.pad_id),
+            first_logits=targets is not None,
+            last_tokens=self._lensing.last_tokens,
+        )
         encoded = self._checked_prompts()
         more = self._answering.remarks
         self._notes = [note("L25", "warning" if one.differs else "info", one.text) for one in loaded.unused]
@@ -176,11 +188,13 @@ class Recording:
             found = find_out(loaded, self._sites, self.batched.batch, self._answering.rehearse, self._answering.follow)
         where = str(loaded.identity["name"])
         refuse_impossible(self._sites, record, top_k, where=where)
-        self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model)
+        self._watch, self._options = TokenWatch(self._model), last_logits_only(self._model, self._lensing.last_tokens)
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
-        self._observer = Observer(self._model, self._sites, record, top_k, self._targets)
+        lenses = self._lensing.open(self._sites)
+        self._observer = Observer(self._model, self._sites, record, top_k, self._targets, lenses)
         self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k)
-        self.plan, self._notes = replace(self.plan, **self._effects.plan), [*self._notes, *self._effects.notes]
+        self.plan = replace(self.plan, **self._effects.plan, **self._lensing.plan)
+        self._notes += [*self._effects.notes, *self._lensing.notes]
         proved = prove_together(
             *(self._model, self._sites, self._observer, self._watch, self.plan, self._answering.narrowed(found)),
             *(first, self.batched.lengths, self.batched.batch),
@@ -278,15 +292,15 @@ class Recording:
         writer.describe(receipt={**writer.attrs["receipt"], **found})
         texts = TokenTexts(self._tokenizer, writer.attrs)
         self._splitter = BatchSplitter(self.plan.batch_size, writer.attrs.get("receipt"))
-        self._targeting.sums.go_on(writer.attrs.get("receipt"))
-        self._routes.go_on(writer.attrs.get("receipt"))
+        for part in (self._targeting.sums, self._lensing, self._routes):
+            part.go_on(writer.attrs.get("receipt"))
         streams = {name: writer.stream(name) for name in self._streams.names}
         with self.observing(streams, writer.path.parent):
             for window in self.batched.windows(writer.committed_prompts):
                 block = self._window(window)
-                if self._splitter.were_needed or self._targeting.asked or self._routes:
+                if self._splitter.were_needed or self._targeting.asked or self._lensing.asked or self._routes:
                     writer.describe(receipt=self._found_out(writer.attrs["receipt"]))
-                if texts.add({*self._effects.token_ids, *self._targeting.token_ids}):
+                if texts.add({*self._effects.token_ids, *self._targeting.token_ids, *self._lensing.token_ids}):
                     writer.describe(**texts.attribute)
                 writer.append(block)
                 yield window
@@ -307,7 +321,9 @@ class Recording:
         other = copy(self)
         other._progress, other._splitter = silent, BatchSplitter(self.plan.batch_size)
         other.plan = replace(self.plan, record=record)
-        other._observer = Observer(self._model, self._sites, record, self.plan.top_k, self._targets)
+        lenses = self._lensing.among(record)
+        other._options = last_logits_only(self._model, 1 if lenses is None else self._lensing.last_tokens)
+        other._observer = Observer(self._model, self._sites, record, self.plan.top_k, self._targets, lenses)
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
         other._effects = self._effects.only(record)
@@ -328,7 +344,8 @@ class Recording:
         """Replay the whole trace if that is wanted, and mark it as complete."""
         verified = None
         if verify == "full":
-            verified = verify_trace(self._model, self._sites, open_trace(writer.folder), self._progress, self._beside)
+            how = (self._progress, self._beside, self._observer.transport)
+            verified = verify_trace(self._model, self._sites, open_trace(writer.folder), *how)
         # whatever an interrupted run committed had passed the same checks, in the same batches
         receipt = receipts.finished(
             self._found_out(self._receipt),
@@ -342,7 +359,8 @@ class Recording:
 
     def _found_out(self, receipt: receipts.Receipt) -> receipts.Receipt:
         """The receipt with what only the batches have shown."""
-        return self._effects.into(self._routes.into(self._targeting.sums.into(self._splitter.into(receipt))))
+        found = self._targeting.sums.into(self._splitter.into(receipt))
+        return self._effects.into(self._routes.into(self._lensing.into(found)))
 
     def _beside(self, number: int) -> tuple[list[int], Batch] | None:
         """The prompts that ran together with one of the trace, itself among them, and their batch; None of answers."""
@@ -395,6 +413,7 @@ class Recording:
         self._routes.check(arrays, prompts, whole, ids)
         arrays |= self._answering.outcome(self._observer, prompts, whole, first, self.batched.batch)
         arrays |= self._targeting.outcome(first, arrays, prompts, whole, ids)
+        self._lensing.check(arrays, ids)
         arrays |= self._effects.outcome(self._observer, prompts, whole, ids, first, self.batched.batch)
         self._watch.take()  # forwards that are not observed
         ends = np.cumsum([len(prompt.ids) for prompt in whole])

@@ -41,7 +41,18 @@ Positions = Annotated[
     names.Positions | None,
     typer.Option(
         "--positions",
-        help="Where the strongest neurons are explained: at the last token of each prompt, or at all tokens.",
+        help="Where the strongest neurons are explained and lenses read: at the last token of each prompt (lenses at "
+        "its last four), or at all tokens.",
+        show_default=False,
+    ),
+]
+Lens = Annotated[
+    Path | None,
+    typer.Option(
+        "--lens",
+        metavar="FILE",
+        help="A fitted lens of this model, read beside the logit lens with the group lens: a file of `fit-lens`, or in "
+        "TransformerLens's form.",
         show_default=False,
     ),
 ]
@@ -129,6 +140,7 @@ def capture(
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,
     positions: Positions = None,
+    lens: Lens = None,
     baseline: Baseline = None,
     mean_of: MeanOf = None,
     effect_steps: EffectSteps = None,

@@ -42,6 +42,8 @@ class Answering:
         Token that stands where there is none.
     first_logits
         Whether somebody else asks for the logits that predict the answers' first tokens.
+    last_tokens
+        As that of `Generator`.
 
     Attributes
     ----------
@@ -58,7 +60,9 @@ class Answering:
         An opener has no token, or settings of generation have values that transformers refuses.
     """
 
-    def __init__(self, answers: Answers, loaded: LoadedModel, pad_id: int, *, first_logits: bool = False) -> None:
+    def __init__(
+        self, answers: Answers, loaded: LoadedModel, pad_id: int, *, first_logits: bool = False, last_tokens: int = 1
+    ) -> None:
         self._answers, self._model, self._tokenizer = answers, loaded.model, loaded.tokenizer
         self._name = str(loaded.identity["name"])
         self._first_logits = first_logits or bool(answers.openers)
@@ -67,16 +71,16 @@ class Answering:
             raise ModelError(
                 "cannot generate text", where=self._name, fix="Record it without --generate and --openers."
             )
-        self._generator = self._new_generator(pad_id) if answers.new_tokens else None
+        self._generator = self._new_generator(pad_id, last_tokens) if answers.new_tokens else None
         self.follow = max([answers.new_tokens, *(len(opener.token_ids) - 1 for opener in self._openers)])
         self.sizes = {names.OPENER: len(self._openers)} if self._openers else {}
         self.variables = ["opener_log_odds"] if self._openers else []
         self.variables += ["opens_as_refusal", "refusal_pattern"] if self._generator is not None else []
 
-    def _new_generator(self, pad_id: int) -> Generator:
+    def _new_generator(self, pad_id: int, last_tokens: int) -> Generator:
         answers = self._answers
         how: dict[str, Any] = {"new_tokens": answers.new_tokens, "settings": answers.settings, "seed": answers.seed}
-        return Generator(self._model, self._tokenizer, pad_id=pad_id, **how)
+        return Generator(self._model, self._tokenizer, pad_id=pad_id, last_tokens=last_tokens, **how)
 
     def plan(self) -> dict[str, Any]:
         """The fields of the plan that are about answers."""

@@ -28,7 +28,7 @@ from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.remarks import INFO, WARNING, Remark, quoted
 from stratoscope.recorder.input.template import end_of_answer
 from stratoscope.recorder.input.tokens import TokenisedPrompt, continued
-from stratoscope.recorder.observe import Observer, memory_guard
+from stratoscope.recorder.observe import Observer, last_logits_only, memory_guard
 from stratoscope.recorder.proof.checks import TokenWatch, check_embedded
 
 _PROOF_TOKENS = 3  # prefill, decode steps and the forward of the last token
@@ -66,6 +66,8 @@ class Generator:
         Of sampling. Each prompt has its own stream of random numbers, made of the seed and its id.
     pad_id
         Token that stands where there is none.
+    last_tokens
+        Of how many of a forward's last tokens somebody reads the logits; 0 = of all.
 
     Attributes
     ----------
@@ -79,7 +81,15 @@ class Generator:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, new_tokens: int, settings: Mapping[str, Any], seed: int, pad_id: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        new_tokens: int,
+        settings: Mapping[str, Any],
+        seed: int,
+        pad_id: int,
+        last_tokens: int = 1,
     ) -> None:
         self._model, self._tokenizer, self._seed = model, tokenizer, seed
         own = model.generation_config.eos_token_id
@@ -89,6 +99,7 @@ class Generator:
             chosen = {**_NEUTRAL, **chosen}
         self.settings = dict(sorted(chosen.items()))
         self._config = _config(chosen, new_tokens, pad_id)
+        self._logits_kept = {} if last_tokens == 1 else last_logits_only(model, last_tokens)  # it keeps one by itself
 
     def remarks(self, *, chat: bool, day: date) -> list[Remark]:
         """What of the model's own settings is left out, and where its answers do not end though the template says so.
@@ -154,7 +165,7 @@ class Generator:
         logits: list[Tensor] = []
 
         def after(step: Batch, output: Any) -> None:
-            found.append(observer.take(step))
+            found.append(observer.take(step, output))
             steps.append(step)
             if not logits:
                 logits.append(output.logits[:, -1].clone())
@@ -210,7 +221,7 @@ class Generator:
             steps: list[Batch] = []
 
             def after(step: Batch, output: Any) -> None:
-                observer.take(step)
+                observer.take(step, output)
                 steps.append(step)
 
             with observer:
@@ -303,6 +314,7 @@ class Generator:
                 generation_config=config,
                 logits_processor=LogitsProcessorList(processors),
                 stopping_criteria=[ends],
+                **self._logits_kept,
             )
             if fed < written.sequences.shape[1]:
                 self._last(batch, written, cache)

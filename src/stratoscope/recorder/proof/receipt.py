@@ -80,7 +80,14 @@ def prove(
     watch.learn()
     check_tokens(watch, batch, probe.prompts)
     plain, eager = verify_sample(
-        model, sites, batch, probe.prompts, probe.ids, arrays, reproducible=proof.repeat_max_abs == 0 and not changed
+        model,
+        sites,
+        batch,
+        probe.prompts,
+        probe.ids,
+        arrays,
+        reproducible=proof.repeat_max_abs == 0 and not changed,
+        transport=observer.transport,
     )
     shown_by_eager = [name for name in arrays if group_of(name).shown_by_eager(name)]
     receipt = {

@@ -28,6 +28,7 @@ from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.observe import forward
 from stratoscope.recorder.reference.differences import Replayed
 from stratoscope.recorder.reference.explained import Explained
+from stratoscope.recorder.reference.lenses import ShownLenses, Transport
 from stratoscope.recorder.reference.shown import ShownBlock, ShownEnds
 
 
@@ -80,12 +81,20 @@ class Replay:
     recorded
         What was recorded of them: of peaks the same neurons are looked at, attention that was not recorded is left
         out, and what is streamed is compared at once, a layer at a time (`[:, layer]` is read of it).
+    transport
+        What lenses make of residuals, where what they read was recorded.
     **options
         Further arguments of the model's forward.
     """
 
     def __init__(
-        self, model: nn.Module, sites: ModelSites, batch: Batch, recorded: Mapping[str, np.ndarray], **options: Any
+        self,
+        model: nn.Module,
+        sites: ModelSites,
+        batch: Batch,
+        recorded: Mapping[str, np.ndarray],
+        transport: Transport | None = None,
+        **options: Any,
     ) -> None:
         self._model, self._sites, self._batch, self._options = model, sites, batch, options
         self._recorded = recorded
@@ -99,6 +108,9 @@ class Replay:
         lengths = batch.mask.sum(1).tolist()
         explains = any(group.name == LOGITS for group in self._groups)
         self._explained = Explained(model, sites, recorded, lengths) if explains else None
+        self._lenses = None
+        if transport is not None and "lens_token" in recorded:
+            self._lenses = ShownLenses(model, sites, recorded, lengths, transport)
         self._kept: dict[str, Tensor] = {}
         self._first: Tensor  # what went into the first block
         self._found: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
@@ -118,7 +130,7 @@ class Replay:
         if len(states) == len(self._sites.layers) and self._rows(states[0]).equal(self._first):
             for group in self._groups:
                 self._found |= group.replayed_stream(chain(map(self._rows, states), [self._kept["block"]]))
-        ends = ShownEnds(self._first, self._kept["block"], self._explained)
+        ends = ShownEnds(self._first, self._kept["block"], self._explained, self._lenses)
         for group in self._groups:
             self._found |= group.replayed_end(self._found, ends)
         return self._found
@@ -160,7 +172,9 @@ class Replay:
             self._kept[name] = found[0]
 
     def _block(self, number: int) -> None:
-        block = ShownBlock(self._model, self._sites, number, self._kept, self._recorded, self._own, self._explained)
+        block = ShownBlock(
+            self._model, self._sites, number, self._kept, self._recorded, self._own, self._explained, self._lenses
+        )
         self._first = block.x if number == 0 else self._first
         for group in self._groups:
             for name, by_depth in group.replayed_stream([block.x, self._kept["block"]]).items():

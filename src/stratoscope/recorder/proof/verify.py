@@ -29,6 +29,7 @@ from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens,
 from stratoscope.recorder.observe import last_logits_only
 from stratoscope.recorder.proof.replay import Replay, eager_attention
 from stratoscope.recorder.reference.differences import Replayed, by_layer, differences
+from stratoscope.recorder.reference.lenses import Transport
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import capital
 
@@ -219,6 +220,7 @@ def verify_sample(
     recorded: Arrays,
     *,
     reproducible: bool,
+    transport: Transport | None = None,
 ) -> list[Outcome]:
     """Replay the probe batch as it is, and each of its prompts alone with eager attention.
 
@@ -230,6 +232,8 @@ def verify_sample(
         What the observer made of the batch.
     reproducible
         Whether the machine gives the same bits twice; where not, the same batch is held to the tolerance of eager.
+    transport
+        As that of `Replay`.
 
     Raises
     ------
@@ -244,11 +248,11 @@ def verify_sample(
     if not reproducible:
         loose = eager.standard
         plain = Outcome(replace(plain.standard, tolerance=loose.tolerance, median=loose.median))
-    again = _try(partial(_replay, model, sites, batch, recorded, eager=False), plain, ids)
+    again = _try(partial(_replay, model, sites, batch, recorded, transport, eager=False), plain, ids)
     if again is not None:
         plain.add(ids, recorded, again, lengths)
     try:
-        _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager)
+        _replay_each(model, sites, prompts, ids, _split(recorded, lengths), eager, transport)
     except DiffersAlone as error:
         if len(prompts) == 1:
             raise
@@ -262,6 +266,7 @@ def verify_trace(
     trace: xr.Dataset,
     progress: Callable[[str, int, int | None], None],
     beside: Callable[[int], tuple[Sequence[int], Batch] | None],
+    transport: Transport | None = None,
 ) -> Outcome:
     """Replay every prompt of a trace alone, with eager attention, against the values on disk.
 
@@ -272,6 +277,8 @@ def verify_trace(
     beside
         Gives, for the place of a prompt in the trace, the places of those that ran together, and their batch; None
         where it ran alone, or in forwards that are not run again.
+    transport
+        As that of `Replay`.
 
     Raises
     ------
@@ -295,26 +302,31 @@ def verify_trace(
         # what is streamed is too large to be read at once
         recorded: dict[str, Any] = {name: part[name] if is_streamed(name) else part[name].values for name in names}
         try:
-            _replay_each(model, sites, [prompt], ids[number : number + 1], [recorded], outcome)
+            _replay_each(model, sites, [prompt], ids[number : number + 1], [recorded], outcome, transport)
         except DiffersAlone as error:
             together = beside(number)
             if together is None:
                 raise
             whole = [name for name in names if not is_streamed(name)]
             parts = [{name: stored(one)[name].values for name in whole} for one in together[0]]
-            _replay_batch(model, sites, together[1], [ids[one] for one in together[0]], parts)
+            _replay_batch(model, sites, together[1], [ids[one] for one in together[0]], parts, transport)
             raise error.of_batch() from None
     progress("verifying", len(ids), len(ids))
     return outcome
 
 
 def _replay_batch(
-    model: nn.Module, sites: ModelSites, batch: Batch, ids: Sequence[str], recorded: Sequence[Arrays]
+    model: nn.Module,
+    sites: ModelSites,
+    batch: Batch,
+    ids: Sequence[str],
+    recorded: Sequence[Arrays],
+    transport: Transport | None,
 ) -> None:
     """Differs where a batch, run again as it was, does not give what was recorded of its prompts."""
     outcome = Outcome(replace(_alone(model, sites, attention_implementation(model)), what=_SAME_BATCH))
     together = {name: np.concatenate([one[name] for one in recorded]) for name in recorded[0]}
-    again = _try(partial(_replay, model, sites, batch, together, eager=False), outcome, ids)
+    again = _try(partial(_replay, model, sites, batch, together, transport, eager=False), outcome, ids)
     if again is not None:
         outcome.add(ids, together, again, batch.mask.sum(1).tolist())
 
@@ -326,19 +338,20 @@ def _replay_each(
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
+    transport: Transport | None,
 ) -> None:
     """Replay prompts one by one with eager attention; where that differs, with the model's own, to know the cause.
 
     Where only eager attention differs, what was recorded is what the model does: then that is in the outcome.
     """
     try:
-        _replay_alone(model, sites, prompts, ids, recorded, outcome, eager=True)
+        _replay_alone(model, sites, prompts, ids, recorded, outcome, transport, eager=True)
         return
     except Differs as error:
         differs = error
     own = Outcome(_alone(model, sites, attention_implementation(model)))
     try:
-        _replay_alone(model, sites, prompts, ids, recorded, own, eager=False)
+        _replay_alone(model, sites, prompts, ids, recorded, own, transport, eager=False)
     except Differs as error:
         raise DiffersAlone(error.what, where=error.where, fix=error.fix) from None
     if not own.prompts or own.failed:
@@ -365,6 +378,7 @@ def _replay_alone(
     ids: Sequence[str],
     recorded: Sequence[Arrays],
     outcome: Outcome,
+    transport: Transport | None,
     *,
     eager: bool,
 ) -> None:
@@ -374,7 +388,8 @@ def _replay_alone(
     found: list[Replayed] = []
     for number, prompt in enumerate(prompts):
         batch = make_batch([prompt], pad_id=0, padding_side="right", device=device)
-        again = _try(partial(_replay, model, sites, batch, recorded[number], eager=eager), outcome, [ids[number]])
+        run = partial(_replay, model, sites, batch, recorded[number], transport, eager=eager)
+        again = _try(run, outcome, [ids[number]])
         if again is not None:
             done.append(number)
             found.append(again)
@@ -395,9 +410,11 @@ def _try(run: Callable[[], Replayed], outcome: Outcome, ids: Sequence[str]) -> R
         return None
 
 
-def _replay(model: nn.Module, sites: ModelSites, batch: Batch, recorded: Arrays, *, eager: bool) -> Replayed:
+def _replay(
+    model: nn.Module, sites: ModelSites, batch: Batch, recorded: Arrays, transport: Transport | None, *, eager: bool
+) -> Replayed:
     with eager_attention(model) if eager else nullcontext():
-        return Replay(model, sites, batch, recorded, **last_logits_only(model)).run()
+        return Replay(model, sites, batch, recorded, transport, **last_logits_only(model)).run()
 
 
 def _owner(difference: np.ndarray, name: str, ids: Sequence[str], lengths: Sequence[int]) -> str:

@@ -6,8 +6,7 @@ residual stream is s times what the part is along another direction, which is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from stratoscope.model.head import Norm
 from stratoscope.model.heads import Heads, heads_of
+from stratoscope.model.precision import full_precision
 from stratoscope.model.sites import ModelSites, Site
 
 
@@ -127,22 +127,8 @@ def _is_split(sites: ModelSites, layer: int, words: str) -> bool:
 
 def exact(one: Tensor, other: Tensor) -> Tensor:
     """Their product as matrices, in float32 whatever torch was told about TF32 and bfloat16."""
-    with exactly():
+    with full_precision():
         return torch.matmul(one, other)
-
-
-@contextmanager
-def exactly() -> Iterator[None]:
-    """While open, matrices are multiplied in float32 whatever torch was told about TF32 and bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    try:
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Fixed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from stratoscope.model.sites import ModelSites
+from stratoscope.recorder.lens.lenses import Lenses
 from stratoscope.recorder.reduce.arrivals import Arrivals
 from stratoscope.recorder.reduce.products import Products
 from stratoscope.recorder.reduce.scratch import Scratch
@@ -33,6 +34,8 @@ class Shared:
         Room for results, and lengths and products of pairs of rows.
     targets
         Whose logits are explained; None where no group does that.
+    lenses
+        With which the residual stream is read; None where no group does that.
     streams, arrivals
         Where the rows of streamed quantities go, and how tensors come from their device.
     turn
@@ -49,3 +52,4 @@ class Shared:
     arrivals: Arrivals
     targets: BatchTargets | None = None
     turn: Turn = field(default_factory=Turn)
+    lenses: Lenses | None = None

@@ -79,6 +79,11 @@ class Explained:
     def __contains__(self, name: str) -> bool:
         return name in self._recorded
 
+    def read(self, x: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """y of residuals [token, residual] at any depth, of all tokens or of some `rows`: [token, target]."""
+        constants = (self._norm_bias + self._head_bias)[self._prompt_of[rows]]
+        return torch.einsum("td,tkd->tk", x.double(), self.direction[rows]) * norm_scale(self._head.norm, x) + constants
+
     def whole(self, found: ByLayer, first: Tensor, last: Tensor) -> ByLayer:
         """All of the group, from what the blocks gave, and what entered the first and left the last of them."""
         scale = norm_scale(self._head.norm, last)  # [token, 1]
@@ -89,8 +94,7 @@ class Explained:
                     layer: value * scale.view(-1, *[1] * (value.ndim - 1)) for layer, value in layers.items()
                 }
         embed = torch.einsum("td,tkd->tk", first.double(), self.direction) * scale
-        constants = (self._norm_bias + self._head_bias)[self._prompt_of]
-        end = torch.einsum("td,tkd->tk", last.double(), self.direction) * scale + constants
+        end = self.read(last)
         by_target = {"embed_logit": embed, "target_logit": end}
         by_target |= {"norm_bias_logit": self._norm_bias, "head_bias_logit": self._head_bias}
         done["final_scale"] = {0: scale[self._lengths.cumsum(0) - 1, 0]}

@@ -16,15 +16,17 @@ from stratoscope.recorder.reference.differences import DIFFERENCE, relative_diff
 from stratoscope.recorder.reference.experts import MixtureInput, PlainMixture
 from stratoscope.recorder.reference.explained import Explained
 from stratoscope.recorder.reference.formulas import Values, widened
+from stratoscope.recorder.reference.lenses import ShownLenses
 from stratoscope.trace.format.shards import as_numbers
 
 
 class ShownEnds(NamedTuple):
-    """What entered the first block, what left the last, and the targets, if contributions to logits were recorded."""
+    """What entered the first block, what left the last; the targets and lenses, if anything of them was recorded."""
 
     first: Tensor
     last: Tensor
     explained: Explained | None
+    lenses: ShownLenses | None = None
 
 
 class ShownBlock:
@@ -42,6 +44,8 @@ class ShownBlock:
         Of each prompt, which tokens are its user's beside its first, as masks.
     explained
         The targets, if contributions to their logits were recorded.
+    lenses
+        The lenses, if what they read was recorded.
 
     Attributes
     ----------
@@ -58,9 +62,10 @@ class ShownBlock:
         recorded: Mapping[str, np.ndarray],
         own_rows: Sequence[Tensor],
         explained: Explained | None = None,
+        lenses: ShownLenses | None = None,
     ) -> None:
         self.model, self.sites, self.number, self._kept, self._recorded = model, sites, number, kept, recorded
-        self.explained = explained
+        self.explained, self.lenses = explained, lenses
         self._layer: LayerSites = sites.layers[number]
         self.own_rows = own_rows
         self.x = kept["x"]

@@ -10,13 +10,14 @@ from torch import Tensor
 from stratoscope import defaults
 from stratoscope.model import sites as s
 from stratoscope.model.heads import ATTN_OUT
+from stratoscope.model.precision import full_precision
 from stratoscope.model.sites import Site
 from stratoscope.recorder.attention.given import Given
 from stratoscope.recorder.attention.reducer import AttentionReducer
 from stratoscope.recorder.attention.sources import HeldAttention, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
-from stratoscope.recorder.reduce.passages import exact, exactly, passages_of, split_heads, why_unsplit
+from stratoscope.recorder.reduce.passages import exact, passages_of, split_heads, why_unsplit
 from stratoscope.recorder.reduce.scratch import Held, Layers
 from stratoscope.recorder.reduce.shared import Shared
 from stratoscope.recorder.routes.edges import Edges, edges_into
@@ -167,7 +168,7 @@ class RouteReducer(AttentionReducer):
         heads = self._heads[layer]
         read = exact(along, weight.float()).view(*self._valid.shape, heads.count, heads.width)
         valid = self._valid.to(x.device)
-        with exactly():
+        with full_precision():
             edges_into(edges, given, valid, read if factor is None else read * factor, self._scratch)
         first = valid.int().argmax(-1).repeat_interleave(valid.shape[1])[:, None]
         edges.source.sub_(torch.where(edges.source < 0, 0, first).int())

@@ -83,7 +83,7 @@ class Targeting:
 
     def of_real_tokens(self, sites: ModelSites) -> ModelSites:
         """The sites with a head that knows which of its rows are padding of the vocabulary."""
-        if self.asked is None or isinstance(sites.head, Unproved):
+        if isinstance(sites.head, Unproved):
             return sites
         return replace(sites, head=replace(sites.head, vocabulary=self._tokens))
 
