@@ -124,6 +124,7 @@ COMMANDS = {  # command -> verb
     "simulate": "simulate",
     "import": "import_csv",
     "heatmap": "heatmap",
+    "lens": "lens",
     "engagement": "engagement",
     "peaks3d": "peaks3d",
     "routes": "routes",
@@ -132,7 +133,7 @@ COMMANDS = {  # command -> verb
 }
 RESULTS = ("anomalies", "contrast", "diff", "explain", "suppression")  # commands that write the folder of a Result
 
-RECORDING = ("routes",)  # commands that draw a trace, or else a model and a text
+RECORDING = ("lens", "routes")  # commands that draw a trace, or else a model and a text
 OF_CAPTURE = {"text", "targets", "against", "answer_prefix", "chat", "dtype", "device", "revision", "trust_remote_code"}
 
 
@@ -220,6 +221,7 @@ def test_a_command_has_the_options_and_defaults_of_its_verb(command: str, name: 
     of_save_result |= {"as_json"} if command == "compare" else set()  # what `comparison` says
     of_table |= {"out", "theme", "overwrite", "as_json"} if command == "ablate" else set()
     of_capture = OF_CAPTURE | {"as_json"} if command in RECORDING else set()
+    of_capture |= {"lens_file", "positions"} if command == "lens" else set()
     assert {key for key in given if key != "help"} == set(
         wanted
     ) - in_python_only | of_plan_capture | of_save_result | of_probe | of_table | of_capture

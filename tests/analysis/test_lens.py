@@ -123,7 +123,7 @@ def test_lenses_are_named_by_the_plan_and_parts_belong_to_theirs() -> None:
     lenses = Lenses((*PARTS, "jacobian, code", "jacobian, prose"))
     assert (lenses.whole, lenses.usual, lenses.other("jacobian")) == (("logit", "jacobian"), "jacobian", "logit")
     assert lenses.parts("jacobian") == (2, 3, 4, 5)
-    assert lenses.parts_in_words("jacobian") == "two halves and 2 corpora"
+    assert lenses.parts_in_words("jacobian") == "on two halves and on each of 2 corpora"
     assert lenses.parts("logit") == ()
     with pytest.raises(StratoscopeError, match="tuned"):
         lenses.place("tuned")

@@ -175,6 +175,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "anomalies": {"out", "as_json", "overwrite"},
     "explain": {"out", "as_json"},
     "suppression": {"out", "as_json", "overwrite"},
+    "lens": {"as_json", "lens_file", "positions", *OF_A_RECORDING},
     "routes": {"as_json", *OF_A_RECORDING},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},

@@ -30,6 +30,7 @@ from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.page import Page, page_of
 from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.words import percent
 
 
 def spec_of(trace: xr.Dataset, page: Page | None = None, theme: names.Theme = "light", **asked: Any) -> ViewSpec:
@@ -218,7 +219,7 @@ def test_hatching_is_where_parts_differ_and_the_share_is_in_the_caption() -> Non
     assert [1, 2] in changing
     said = explained(spec)
     share = 1 - len(changing) / 8
-    assert f"Stable in {100 * share:.1f} %".removesuffix(".0 %") in said
+    assert f"instead of on all its texts, it reads the same token in {percent(share)} of the 8 cells shown" in said
     assert "Steps from depth to depth are no contributions" in said
     assert content_of(spec_of(trace, in_cells="logit")).changing.size == 0
 

@@ -52,3 +52,9 @@ def trace_of(given: str, text: str | None, record: Sequence[str], options: Mappi
         with progress() as show:
             stratoscope.capture(given, [text], trace, record=[*record], **options, progress=show)
         yield trace
+
+
+def stem(given: str) -> str:
+    """What a trace or a model is called in the name of a file."""
+    name = given.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf").removesuffix(".trace")
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:60].strip(".") or "model"

@@ -138,11 +138,15 @@ class Found:
         for one in self.targets:
             yield self._of_target(one)
         if self.stable_share is not None:
-            yield (
-                f"In {percent(self.stable_share)} of the {counted(self.stable_cells, 'cell')} shown below the last "
-                f"depth, {self.parts} of its corpus and the whole of it read the same token, and the same rank of the "
-                f"model's answer where that is among the first {FEW}."
-            )
+            yield f"{self.stability()}."
+
+    def stability(self) -> str:
+        """How far the lens depends on the texts that it was fitted on."""
+        share, cells = percent(self.stable_share or 0.0), counted(self.stable_cells, "cell")
+        return (
+            f"Fitted {self.parts} instead of on all its texts, it reads the same token in {share} of the {cells} shown "
+            f"below the last depth, and the same rank of the model's answer where that is among the first {FEW}"
+        )
 
     def _where(self) -> str:
         read = f" ({counted(self.unread, 'depth')} not read)" if self.unread else ""

@@ -60,12 +60,12 @@ class Lenses:
         return tuple(place for place, one in enumerate(self.names) if one.startswith(name + _OF_PART))
 
     def parts_in_words(self, name: str) -> str:
-        """Those parts: two halves; two halves and 3 corpora."""
+        """What those parts are fitted on: on two halves and on each of 3 corpora."""
         parts = [self.names[place].removeprefix(name + _OF_PART) for place in self.parts(name)]
         halves = sum(one.startswith(_HALF) for one in parts)
         corpora = len(parts) - halves
-        words = ["two halves" if halves == 2 else counted(halves, "half")] * bool(halves)
-        return listed([*words, *[f"{corpora} corpora"] * bool(corpora)])
+        words = [f"on {'two halves' if halves == 2 else counted(halves, 'half')}"] * bool(halves)
+        return listed([*words, *[f"on each of {corpora} corpora"] * bool(corpora)])
 
 
 def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:

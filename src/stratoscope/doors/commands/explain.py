@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import stratoscope
-from stratoscope.doors import console, options, results
+from stratoscope.doors import console, options, recorded, results
 from stratoscope.doors.progress import progress
 
 Prompt = Annotated[str, typer.Argument(metavar="TEXT", help="The prompt.", show_default=False)]
@@ -42,7 +42,7 @@ def explain(
     asked = options.given(locals(), "out", "as_json")
     from stratoscope.view.report import PAGE, check_folder, contents_of, save_result
 
-    folder = out or Path(f"{_stem(model)}-explain")
+    folder = out or Path(f"{recorded.stem(model)}-explain")
     page, trace = folder / _PAGE, folder / _TRACE
     check_folder(page, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,3 @@ def explain(
     for line in (contents.title, *contents.lead[:_LINES]):
         console.tell(line)
     console.tell_path(page / PAGE)
-
-
-def _stem(model: str) -> str:
-    """What a model is called in the name of a folder: the last part of its name, without an ending."""
-    name = model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf")
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:60].strip(".") or "model"

@@ -103,10 +103,12 @@ def routes(
     asked = {"targets": options.several_texts(targets), "against": against, "answer_prefix": answer_prefix,
              "chat": chat, "dtype": dtype, "device": device, "revision": revision,
              "trust_remote_code": trust_remote_code}  # fmt: skip
-    drawn["out"] = out or (None if as_json else Path(f"{_stem(inputs)}-routes.png"))
+    drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
     _check(drawn["out"], inputs, overwrite=overwrite)
     explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
-    record = (names.ROUTES, names.EFFECTS) if explained else (names.ROUTES,)
+    record = [names.ROUTES, *([names.EFFECTS] if explained else [])]
+    if drawn["out"] is not None and drawn["out"].suffix.lower() == ".html":
+        record.append(names.PEAKS)  # a page names the neurons of each node
     if explained and target is None and not recorded.is_trace(inputs):
         drawn["target"] = 0
     with recorded.trace_of(inputs, text, record, asked) as trace:
@@ -146,9 +148,3 @@ def _check(out: Path | None, given: str, *, overwrite: bool) -> None:
         from stratoscope.view.routes import files
 
         files.check(out, overwrite=overwrite, inputs=[given])
-
-
-def _stem(given: str) -> str:
-    """What a trace or a model is called in the name of a file."""
-    name = given.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf").removesuffix(".trace")
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:60].strip(".") or "model"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _SIDES: tuple[Side, ...] = get_args(Side)
+LOGPROB = "log-probability (nat)"
+_FAR = 1.25  # times what nine in ten are below
 MOST_TARGETS = 4  # side by side in one chart
 _MOST_POINTS = 24  # depths of which each has a point of its own
 
@@ -42,7 +44,7 @@ def trajectories(
     y = Axis("", -0.5, len(depths) - 0.5)
     beside = _beside(lenses, found)
     panels = [
-        ChartPanel("", Axis("log-probability (nat)"), y, (*_lines(drawn, "logprob", beside), *marks)),
+        ChartPanel("", _logprob_axis(drawn), y, (*_lines(drawn, "logprob", beside), *marks)),
         ChartPanel("", Axis("rank (1 = likeliest)", 0.8, _highest(drawn), log=True), y,
                    _unnamed((*_lines(drawn, "rank", beside), *marks))),
     ]  # fmt: skip
@@ -116,6 +118,19 @@ def _highest(drawn: Sequence[Drawn]) -> float:
     """The end of the axis of ranks."""
     ranks = [one.rank for each in drawn for one in (each.here, each.beside) if one is not None]
     return float(max(np.nanmax(np.concatenate(ranks), initial=10.0), 10.0) * 1.3)
+
+
+def _logprob_axis(drawn: Sequence[Drawn]) -> Axis:
+    """The axis of log-probabilities, whose low end a few far ones do not set: it says how many lie beyond."""
+    lines = [one.logprob for each in drawn for one in (each.here, each.beside) if one is not None]
+    known = np.concatenate(lines)[np.isfinite(np.concatenate(lines))]
+    if not known.size:
+        return Axis(LOGPROB)
+    low = _FAR * float(np.quantile(known, 0.1))
+    beyond = int((known < low).sum())
+    if not beyond or float(known.min()) > 2 * low:
+        return Axis(LOGPROB)
+    return Axis(f"{LOGPROB}; {beyond} beyond", low, -0.04 * low)
 
 
 def _logit_axis(dataset: xr.Dataset, targets: Sequence[int]) -> str:

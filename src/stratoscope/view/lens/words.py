@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from stratoscope import names
 from stratoscope.analysis.lens.finding import Found, lens_in_words
 from stratoscope.analysis.lens.lenses import LOGIT, Lenses
-from stratoscope.analysis.lens.reading import FEW, NONE, Reading
+from stratoscope.analysis.lens.reading import NONE, Reading
 from stratoscope.analysis.lint.lint import applicable
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.spec.viewspec import notes_of, provenance_of
-from stratoscope.words import capital, counted, isolate, percent
+from stratoscope.words import capital, counted, isolate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,18 +61,9 @@ def notes(dataset: xr.Dataset, lenses: Lenses, found: Found, shown: Reading) -> 
     yield NO_CONTRIBUTIONS
     yield Note("L24", INFO, f"D{found.last_depth} is the model's own output, the same in every lens.")
     if found.stable_share is not None:
-        yield Note("L35", INFO, _stable(found))
+        yield Note("L35", INFO, f"{found.stability()}: elsewhere hatched.")
     elif found.lens != LOGIT:
         yield Note("L35", INFO, "How far the lens depends on its corpus is not known: it has no parts.")
     if (shown.likeliest == NONE).any():
         yield Note("L08", INFO, "Grey hatching: the lens was not fitted for this depth, or not read there.")
     yield from applicable(dataset, QUANTITIES)
-
-
-def _stable(found: Found) -> str:
-    share, cells = percent(found.stable_share or 0.0), counted(found.stable_cells, "cell")
-    return (
-        f"Stable in {share} of the {cells} shown below the last depth: there {found.parts} of its corpus read the same "
-        "token as all of it, and the same rank of the model's answer where one of them has it among its first "
-        f"{FEW}."
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from stratoscope.view.matplotlib.charts import draw_chart
 from stratoscope.view.matplotlib.figure import Picture, draw_boxes, draw_text, place
@@ -52,7 +52,9 @@ def draw_lens(spec: ViewSpec, content: Lens, page: Page = PLAIN_PAGE) -> Picture
         for one in arranged.charts:
             axes = figure.add_axes(place(sheet, one.x, one.y, one.width, one.height))
             draw_chart(axes, one.panel, one.name, (), theme, sizes)
-            if one.width < _FEW_NUMBERS and not one.panel.x.log:
+            if one.panel.x.log:
+                axes.xaxis.set_major_locator(LogLocator(numticks=4))
+            elif one.width < _FEW_NUMBERS:
                 axes.xaxis.set_major_locator(MaxNLocator(2))
             axes.set_yticks([row for row, _ in one.rows], [fonts.drawn(text) for _, text in one.rows])
         for entry in arranged.key:

@@ -268,9 +268,10 @@ def _absent(found: Difference) -> str:
 
 def _title(two: _Two, *, with_difference: bool) -> str:
     a, b = two.labels
-    target = two.graphs[0].attrs["summary"]["target"]
-    towards = f" towards {target}" if target else ""
-    return f"Routes of {a} and {b}{towards}" + (f", and {b} − {a}" if with_difference else "")
+    summary = two.graphs[0].attrs["summary"]
+    towards = f" towards {summary['target']}" if summary["target"] else ""
+    doubt = f" · {summary['not_calibrated']}" if summary["not_calibrated"] else ""
+    return f"Routes of {a} and {b}{towards}{f', and {b} − {a}' if with_difference else ''}{doubt}"
 
 
 def _subtitle(two: _Two) -> str:

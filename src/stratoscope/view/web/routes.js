@@ -43,7 +43,8 @@
  * @property {number} most where one of them is not recorded: how large its size may be there at most; NaN = not known
  */
 
-const ROUTE_ROOM = { top: 14, right: 44, left: 10, fold: 22, column: [15, 130], row: [14, 36], label: 88, foot: 26 };
+const ROUTE_ROOM = { top: 14, right: 44, left: 10, fold: 22, column: [15, 130], row: [14, 60], label: 88 };
+const FEW = { columns: 8, wide: 220 }; // of so few the columns may be as wide
 
 /** @param {Place} place */
 const placeKey = ({ column, depth }) => `${column}:${depth}`;
@@ -151,7 +152,8 @@ function runsOf({ left_out }, used) {
  */
 function frameOf(runs, depths, room) {
   const folds = runs.filter(({ column }) => column < 0).length;
-  const [least, most] = ROUTE_ROOM.column;
+  const [least, usual] = ROUTE_ROOM.column;
+  const most = runs.length > FEW.columns ? usual : FEW.wide;
   const wide = room.width - ROUTE_ROOM.left - ROUTE_ROOM.right - folds * ROUTE_ROOM.fold;
   const column = between(least, wide / Math.max(runs.length - folds, 1), most);
   const [lowest, highest] = ROUTE_ROOM.row;

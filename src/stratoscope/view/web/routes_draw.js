@@ -3,6 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const ROW_LABELS = 34; // pixels beside the grid
+const MOST_NAMES = 14; // heads that are named in a panel
 
 /**
  * @param {string} name
@@ -104,6 +105,33 @@ function edgeClass({ kind, weight, sides }) {
   if (kind === CARRY) return "carry";
   if (sides && Number.isNaN(weight)) return `${shape}${Number.isNaN(sides.b) ? "only a" : "only b"}`;
   return shape + (weight < 0 ? "minus" : "plus");
+}
+
+/**
+ * Names of heads, as `L5 h3`, on the edges through which most runs, wherever one finds a place; as in the figure.
+ * @param {{ edge: Edge, line: SVGElement }[]} marks
+ */
+function headNames(marks) {
+  const heads = marks.filter(({ edge }) => edge.kind === ATTENTION && edge.from.column !== edge.to.column);
+  const strongest = heads.sort((a, b) => (b.edge.flow || sizeOf(b.edge)) - (a.edge.flow || sizeOf(a.edge)));
+  /** @type {{ x: number, y: number, wide: number }[]} */
+  const taken = [];
+  const names = [];
+  for (const { edge, line } of strongest.slice(0, 3 * MOST_NAMES)) {
+    if (names.length === MOST_NAMES) break;
+    const words = headName(edge);
+    const wide = 6 * words.length + 6;
+    const curve = /** @type {SVGPathElement} */ (line);
+    const length = curve.getTotalLength();
+    for (const share of length > 2 * wide ? [0.5, 0.35, 0.65, 0.2, 0.8] : []) {
+      const { x, y } = curve.getPointAtLength(share * length);
+      if (taken.some((one) => Math.abs(one.x - x) < (one.wide + wide) / 2 && Math.abs(one.y - y) < 12)) continue;
+      taken.push({ x, y, wide });
+      names.push(drawn("text", { class: `head ${edgeClass(edge)}`, x, y: y + 3.5 }, words));
+      break;
+    }
+  }
+  return names;
 }
 
 /**

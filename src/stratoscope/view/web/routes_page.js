@@ -21,6 +21,8 @@ let panels = [];
 let picked = null;
 let theme = view.look.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 
+const LISTED = 12; // edges in the list that stands where no node is picked
+
 /** @param {string} id @returns {any} */
 function element(id) {
   return document.getElementById(id);
@@ -61,8 +63,10 @@ function panelOf(graph, edges, frame, index) {
   const joined = new Set(edges.filter(({ kind }) => kind === ATTENTION).flatMap(({ from, to }) => [placeKey(from), placeKey(to)]));
   const marks = new Map(places.map((place) => [placeKey(place), markOf(graph, frame, place, joined.has(placeKey(place)))]));
   const name = `${graph.panel.title}: arrow keys go from node to node, Enter picks one, Escape lets go`;
-  const picture = drawn("svg", { width: frame.width, height: frame.height, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph),
-    drawn("g", {}, ...drawnEdges.map(({ line }) => line)), drawn("g", {}, ...drawnEdges.map(({ grab }) => grab)), drawn("g", {}, ...marks.values()));
+  const size = { width: frame.width, height: frame.height };
+  const layers = [drawnEdges.map(({ line }) => line), headNames(drawnEdges), drawnEdges.map(({ grab }) => grab), [...marks.values()]];
+  const groups = layers.map((layer) => drawn("g", {}, ...layer));
+  const picture = drawn("svg", { ...size, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph), ...groups);
   const grid = document.createElement("div");
   grid.className = "grid";
   grid.append(rowLabels(frame, graph.end.depth + 1), picture);
@@ -70,7 +74,8 @@ function panelOf(graph, edges, frame, index) {
   box.className = "panel";
   const heading = said("h2", legible(graph.panel.title));
   if (graph.panel.detail) heading.append(said("span", `  ${legible(graph.panel.detail)}`));
-  box.append(heading, grid);
+  if (graphs.length > 1) box.append(heading); // of one prompt the page has a title
+  box.append(grid);
   for (const { edge, grab } of drawnEdges) {
     grab.addEventListener("pointerenter", (event) => light(index, [edge], event));
     grab.addEventListener("pointermove", (event) => placeTip(event));
@@ -113,6 +118,8 @@ function describe(most) {
   const shown = panels.map(({ graph }) => graph);
   element("key").replaceChildren(...keyOf(shown.some(({ panel }) => panel.sides), shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)), view.content.called), said("span", widthWords()));
   const words = shown.map((graph) => coveredWords(graph, most));
+  const fewer = shown.filter(({ heads, panel }) => heads > most && !panel.sides);
+  element("shares").textContent = fewer.length ? "Shares of nodes and edges are those with all edges of the file." : "";
   element("edges-words").textContent = shown.length === 1 ? words[0] : `${counted(most, "edge")} each`;
   element("count").textContent = shown.length === 1 ? `${words[0]}.` : `${shown.map((graph, index) => `${graph.panel.title}: ${words[index]}`).join("; ")}.`;
   for (const [index, { graph, box }] of panels.entries()) {
@@ -213,7 +220,19 @@ function lightPicked() {
 /** @returns {Node[]} */
 function emptyCard() {
   const way = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
-  return [said("p", `${way} a node (or Tab to the picture, arrow keys, Enter) for its neurons and its edges. Point at an edge for its head.`, "faint")];
+  const help = `${way} a node (or Tab to the picture, arrow keys, Enter) for its edges and its neurons. Point at an edge for its head.`;
+  const lists = panels.flatMap(({ graph, edges }, index) => {
+    const heads = edges.filter(({ kind }) => kind === ATTENTION).sort((a, b) => (b.flow || sizeOf(b)) - (a.flow || sizeOf(a)));
+    const rows = heads.slice(0, LISTED).map((edge) => {
+      const what = document.createElement("span");
+      what.append(said("span", "", `sign ${edgeClass(edge)}`), `${headName(edge)}: ${wayWords(graph, edge)}`);
+      const flow = graph.panel.sides || Number.isNaN(edge.flow) ? [] : [percent(edge.flow)];
+      return { cells: [what, weightWords(edge), ...flow], go: () => pick(index, edge.to) };
+    });
+    const title = panels.length > 1 ? `Strongest edges of ${legible(graph.panel.title)}` : "Strongest edges";
+    return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
+  });
+  return [said("p", help, "faint"), ...lists];
 }
 
 /** @param {Panel} panel @param {Place} place @returns {Node[]} */

@@ -11,6 +11,9 @@ function carrier({ kind, head, to }) {
   return ["", "own stream", `MLP of ${layer}`, `biases of attention in ${layer}`, "not shown"][kind];
 }
 
+/** A head as pictures call it. @param {Edge} edge */
+const headName = ({ from, head }) => `L${from.depth} h${head}`;
+
 /** Where a node is. @param {Graph} graph @param {Place} place */
 function placeWords(graph, { column, depth }) {
   const { words, position } = graph.columns[column];

@@ -1,0 +1,142 @@
+"""The command `lens`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import stratoscope
+from stratoscope import defaults, names
+from stratoscope.doors import console, options, recorded
+
+if TYPE_CHECKING:
+    from stratoscope.analysis.lens.finding import Found
+
+Input = Annotated[
+    str,
+    typer.Argument(metavar="INPUT", help="A trace; or a model, as `capture` takes it, which is read first.",
+                   show_default=False),
+]  # fmt: skip
+Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The prompt, where INPUT is a model.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf; by default NAME-lens.png."
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", metavar="ID|INDEX", help="Which prompt of a trace, by id or place; by default the first."),
+]
+Token = Annotated[
+    int | None,
+    typer.Option(
+        "--token",
+        metavar="POSITION",
+        help="The token whose trajectories are drawn; by default the one from which the model answers.",
+    ),
+]
+OneTarget = Annotated[
+    str | None,
+    typer.Option("--target", metavar="TEXT|INDEX", help="Draw the trajectories of this recorded target alone."),
+]
+InCells = Annotated[
+    str | None,
+    typer.Option(
+        "--in-cells",
+        metavar="logit|jacobian",
+        help="Which lens is in the cells; by default the fitted one, where it was recorded. The other is beside it.",
+    ),
+]
+MostTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--most-tokens",
+        metavar="N",
+        help="The most tokens that are drawn, around --token; by default as many as have room for words.",
+    ),
+]
+FittedLens = Annotated[
+    Path | None,
+    typer.Option("--lens", metavar="FILE", help="A lens that was fitted to the model (`fit-lens`), to read with, too."),
+]
+Positions = Annotated[
+    names.Positions | None,
+    typer.Option(
+        "--positions",
+        help="Where a model's stream is read: at the last tokens of the text (the usual), or at all.",
+        show_default=False,
+    ),
+]
+_OF_A_MODEL = ("lens_file", "targets", "against", "answer_prefix", "positions", "chat", "dtype", "device", "revision",
+               "trust_remote_code")  # fmt: skip
+_OF_THE_PICTURE = ("prompt", "token", "target", "in_cells", "span", "most_tokens")
+
+
+def lens(
+    trace: Input,
+    text: Text = None,
+    out: Out = None,
+    prompt: Prompt = None,
+    token: Token = None,
+    target: OneTarget = None,
+    in_cells: InCells = None,
+    span: options.Span = None,
+    most_tokens: MostTokens = None,
+    theme: options.ColourTheme = defaults.THEME,
+    width: options.PageWidth = None,
+    font_size: options.FontSize = None,
+    title: options.PageTitle = None,
+    caption: options.CaptionPlace = defaults.CAPTION,
+    lens_file: FittedLens = None,
+    targets: options.Targets = None,
+    against: options.Against = None,
+    answer_prefix: options.AnswerPrefix = None,
+    positions: Positions = None,
+    chat: options.Chat = False,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw what each depth of the residual stream reads as: the likeliest next tokens.
+
+    A trace must hold it (`capture --record lens`); of a model and a text it is recorded first. Says from which depth on
+    the model's answer is the likeliest.
+    """
+    drawn = options.given(locals(), "trace", "text", "as_json", *_OF_A_MODEL)
+    asked = {"targets": options.several_texts(targets), "against": against, "answer_prefix": answer_prefix,
+             "positions": positions, "chat": chat, "dtype": dtype, "device": device, "revision": revision,
+             "trust_remote_code": trust_remote_code, **({} if lens_file is None else {"lens": lens_file})}  # fmt: skip
+    drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(trace)}-lens.png"))
+    _check(drawn["out"], trace, overwrite=overwrite)
+    with recorded.trace_of(trace, text, (names.LENSES,), asked) as given:
+        if drawn["out"] is not None:
+            stratoscope.lens(given, **drawn)
+        found = _found(given, {name: drawn[name] for name in _OF_THE_PICTURE})
+    if as_json:
+        console.tell_json({**found.record(), "written": [] if drawn["out"] is None else [str(drawn["out"])]})
+        return
+    for line in found.sentences():
+        console.tell(line)
+    console.tell_path(drawn["out"])
+
+
+def _found(given: str | Path, asked: dict[str, Any]) -> Found:
+    """What the lenses of a trace say at the chosen token."""
+    from stratoscope.trace.opened import opened
+    from stratoscope.view.lens.lens import lens_spec
+
+    return lens_spec(opened(given), **asked)[1]
+
+
+def _check(out: Path | None, given: str, *, overwrite: bool) -> None:
+    """Refuse a picture that may not be written before a model is loaded."""
+    if out is not None:
+        from stratoscope.view.matplotlib import save
+
+        save.check(out, overwrite=overwrite, inputs=[given])
