@@ -20,7 +20,7 @@ CORPORA = {
     "science": ("numpy", "scipy", "pandas", "statsmodels", "networkx", "sympy"),
     "software": ("transformers", "torch", "matplotlib", "_pytest", "rich", "jinja2"),
 }
-TO_FIT, HELD_OUT = 60, 30  # prompts of each corpus
+TO_FIT, HELD_OUT = slice(0, 5), slice(60, 90)  # of the prompts of each corpus, in the order of their hashes
 SHORTEST, LONGEST = 360, 900  # characters: 64 tokens of English have about 300
 _NO_PROSE = (">>>", "::", "---", "===", "`` ", ".. ", "http", "|", "{", "@", "\\")
 
@@ -74,8 +74,8 @@ def corpora() -> tuple[dict[str, list[str]], list[str]]:
     fit, held_out = {}, []
     for name, packages in CORPORA.items():
         chosen = texts(packages)
-        fit[name] = chosen[:TO_FIT]
-        held_out += chosen[TO_FIT : TO_FIT + HELD_OUT]
+        fit[name] = chosen[TO_FIT]
+        held_out += chosen[HELD_OUT]
     return fit, held_out
 
 

@@ -92,7 +92,7 @@ def test_no_link_leads_nowhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_page_names_a_command_that_does_not_exist(page: Path) -> None:
     for line in _code_lines(page.read_text("utf-8")):
-        if found := re.match(r"stratoscope ([a-z0-9]+)", line):
+        if found := re.match(r"stratoscope ([a-z0-9][a-z0-9-]*)", line):
             assert found[1] in COMMANDS, f"{page.name} names `stratoscope {found[1]}`"
 
 

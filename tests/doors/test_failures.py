@@ -219,6 +219,18 @@ def test_progress_tells_now_and_then_where_stderr_is_a_file(
     assert err.splitlines() == ["loading the model", "recording 0/9", "recording 5/9", "recording 9/9"]
 
 
+def test_progress_of_a_long_stage_says_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 2.0, 10.0, 62.0, 122.0])
+    monkeypatch.setattr(progressing.time, "monotonic", lambda: next(clock))
+    with progressing.progress() as show:
+        for done in (5, 6, 11, 25):
+            show("fitting", done, 25)
+    said = ["fitting 5/25", "fitting 6/25", "fitting 11/25, about 2 min 20 s left", "fitting 25/25"]
+    assert capsys.readouterr().err.splitlines() == said
+
+
 def test_a_failure_cannot_smuggle_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
         failures.fail("a\x1b[2J\u2028b\n  c")

@@ -20,7 +20,7 @@ WIDTH = len(WORDS)  # of each place of the stream, and of a head
 WORD, POSITION, BEFORE, ANSWER = (slice(place * WIDTH, (place + 1) * WIDTH) for place in range(4))
 HEADS, LAYERS = 4, 2
 PREVIOUS, INDUCTION, COPY = (0, 1), (1, 2), (1, 3)  # (layer, head) of what is planted
-_NOISE, _WRITTEN = 0.03, 1.5
+_NOISE = 0.02
 _NORMED = (2 * WIDTH) ** 0.5  # what the norm makes of a 1 of the word or the position
 
 
@@ -59,8 +59,8 @@ def previous_token_head() -> Any:
 def induction() -> Any:
     """Behind a word that stood before, the answer is what followed it then: a head of each layer."""
     model = _blank()
-    _plant_previous(model)
-    _plant(model, INDUCTION, (WORD, torch.eye(WIDTH)), (BEFORE, torch.eye(WIDTH)), ANSWER, match=4.0)
+    _plant_previous(model, written=0.25)  # so little that norms, which it grows, do not hide what it does
+    _plant(model, INDUCTION, (WORD, torch.eye(WIDTH)), (BEFORE, torch.eye(WIDTH)), ANSWER, match=9.0)
     return model
 
 
@@ -95,9 +95,9 @@ def _blank() -> Any:
     return model
 
 
-def _plant_previous(model: Any) -> None:
+def _plant_previous(model: Any, written: float = 1.5) -> None:
     before = torch.diag(torch.ones(WIDTH - 1), -1)  # the query of a position is the key of the one before
-    _plant(model, PREVIOUS, (POSITION, before), (POSITION, torch.eye(WIDTH)), BEFORE, match=9.0)
+    _plant(model, PREVIOUS, (POSITION, before), (POSITION, torch.eye(WIDTH)), BEFORE, match=9.0, written=written)
 
 
 def _plant(
@@ -108,6 +108,7 @@ def _plant(
     out: slice,
     *,
     match: float,
+    written: float = 1.5,
 ) -> None:
     """Let a head write which word a token is that its query fits: such a token gets exp(match) times the attention."""
     layer, head = where
@@ -119,4 +120,4 @@ def _plant(
         for number, (place, maps) in enumerate((query, key)):
             attention.c_attn.weight[place, number * width :][:, mine] = gain * maps
         attention.c_attn.weight[WORD, 2 * width :][:, mine] = torch.eye(WIDTH) / _NORMED
-        attention.c_proj.weight[mine, out] = _WRITTEN * torch.eye(WIDTH)
+        attention.c_proj.weight[mine, out] = written * torch.eye(WIDTH)

@@ -68,7 +68,17 @@ def test_xarray_alone_leaves_the_tokens_or_the_prompts_of_all(trace: xr.Dataset)
 
 
 @pytest.mark.parametrize(
-    "quantity", ["mlp_out_norm", "resid_norm", "peak_neuron", "prompt_mean", "attn_entropy", "attention"]
+    "quantity",
+    [
+        "mlp_out_norm",
+        "resid_norm",
+        "peak_neuron",
+        "prompt_mean",
+        "attn_entropy",
+        "attention",
+        "lens_logprob",
+        "route_weight",
+    ],
 )
 def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
     trace: xr.Dataset, quantity: str
@@ -81,7 +91,7 @@ def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
         cell, at = table.iloc[row], np.unravel_index(row, array.shape)
         np.testing.assert_array_equal(cell[quantity], array.values[at])
         place = dict(zip(array.dims, (int(one) for one in at), strict=True))
-        for dim in {"layer", "depth", "head", "neuron", "peak"} & place.keys():
+        for dim in {"layer", "depth", "head", "neuron", "peak", "route", "lens_rank"} & place.keys():
             assert cell[dim] == place[dim]
         if "token" in place:
             token = place["token"]
@@ -95,6 +105,15 @@ def test_each_cell_of_a_quantity_is_a_row_of_the_table_with_its_place_beside_it(
         else:
             found = stratoscope.attention_matrix(trace, cell["prompt_id"], layer=cell["layer"], head=cell["head"])
             np.testing.assert_array_equal(found[cell["position"], cell["key_position"]], cell[quantity])
+
+
+def test_tokens_that_a_lens_reads_have_their_texts_beside_their_ids(trace: xr.Dataset) -> None:
+    table = stratoscope.to_frame(trace, "lens_token")
+    assert table.columns.tolist()[-2:] == ["lens_text", "lens_token"]
+    known = table[table["lens_token"] >= 0]
+    wanted = [trace.attrs["token_texts"][str(number)] for number in known["lens_token"]]
+    assert [text.replace("<0xE4>", "\udce4") for text in known["lens_text"]] == wanted
+    assert (table.loc[table["lens_token"] < 0, "lens_text"] == "").all()
 
 
 def test_a_table_of_a_csv_gives_its_rows_back(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def test_what_is_not_drawn_here_is_refused_with_the_command_that_draws_it(
 def test_a_trace_of_lenses_alone_names_their_command() -> None:
     with pytest.raises(InputError, match="`stratoscope lens TRACE` draws what is in it"):
         heatmap_spec(simulate(**SHAPE, record="lens"))
+    alone = simulate(**SHAPE, record="lens")
+    with pytest.raises(InputError, match="`stratoscope lens TRACE` draws what is in it"):
+        stratoscope.diff(alone, alone)
 
 
 def test_info_says_what_lenses_and_routes_hold_and_how_far_they_were_off(trace: xr.Dataset) -> None:

@@ -166,6 +166,16 @@ def test_two_prompts_stand_in_one_set_of_columns_on_one_scale(lengths: tuple[int
     assert sum(isinstance(item, Box) and item.hatched for item in sheet.items) > 1
 
 
+def test_two_prompts_fit_a_narrow_page() -> None:
+    page = Page(width=3.35)
+    spec = routes_view(two((40, 44), {1: " hut"}), prompt=[0, 1], edges=12, page=page)
+    assert isinstance(spec.content, Routes)
+    sheet = arrange_routes(spec, spec.content, page)
+    assert outside(sheet) == []
+    assert overlapping(sheet) == []
+    assert spec.content.panels[0].columns < 40
+
+
 def test_a_difference_is_dashed_where_only_one_prompt_has_the_edge_and_never_drawn_as_its_weight_from_zero() -> None:
     _, content, sheet = laid_out(two((9, 9), {4: " hut"}), prompt=[0, 1], edges=40, difference=True)
     panel = content.panels[2]

@@ -12,6 +12,7 @@ from stratoscope.progress import Progress
 
 _QUIET_SECONDS = 1.0  # a command that is done by then prints nothing but its result
 _LINE_SECONDS = 5.0  # between two lines of progress where stderr is not a terminal
+_LONG_SECONDS = 30.0  # of a stage, after which it is said how long it will still take
 
 
 @contextmanager
@@ -29,6 +30,7 @@ def progress() -> Iterator[Progress]:
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, rich_progress.TaskID] = {}
@@ -47,13 +49,26 @@ def progress() -> Iterator[Progress]:
 def _lines() -> Progress:
     started = time.monotonic()
     last_stage, last_time = "", started - _LINE_SECONDS
+    began, at_first = started, 0  # the stage, and what of it was done then
 
     def show(stage: str, done: int, total: int | None) -> None:
-        nonlocal last_stage, last_time
+        nonlocal last_stage, last_time, began, at_first
         now = time.monotonic()
+        if stage != last_stage:
+            began, at_first = now, done
         due = stage != last_stage or now - last_time >= _LINE_SECONDS or done == total
         if due and now - started >= _QUIET_SECONDS:
             last_stage, last_time = stage, now
-            tell(f"{stage} {done}/{total}" if total else stage, err=True)
+            left = _left(now - began, done - at_first, (total or 0) - done)
+            tell(f"{stage} {done}/{total}{left}" if total else stage, err=True)
 
     return show
+
+
+def _left(seconds: float, done: int, more: int) -> str:
+    """How long a stage will still take, as long as it goes on as it did; "" of a short one."""
+    if seconds < _LONG_SECONDS or done < 1 or more < 1:
+        return ""
+    from stratoscope.doors.estimate import duration_text
+
+    return f", about {duration_text(seconds / done * more)} left"

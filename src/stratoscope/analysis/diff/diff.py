@@ -103,6 +103,7 @@ def diff(
     from stratoscope.analysis.diff.neurons import compare_neurons
     from stratoscope.analysis.diff.prompts import choose_pairs, columns_of, match, same_user_tokens, sides
     from stratoscope.analysis.values.finite import finite_trace
+    from stratoscope.analysis.values.quantities import drawn_elsewhere
     from stratoscope.trace.opened import opened_each
 
     report = progress or silent
@@ -132,7 +133,8 @@ def diff(
         raise InputError(
             "the two traces hold nothing that can be compared",
             where="trace",
-            fix="Record both: `stratoscope capture MODEL --prompts FILE --record norms,prompts -o TRACE`.",
+            fix=f"{drawn_elsewhere(a)}Record both: `stratoscope capture MODEL --prompts FILE --record norms,prompts "
+            "-o TRACE`.",
         )
     of_layers, neurons = rows_of(a, b, names.LAYER, layers), None
     if not known.refused:

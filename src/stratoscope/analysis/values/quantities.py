@@ -24,12 +24,10 @@ def default_quantity(dataset: xr.Dataset, *, by_layer: bool = False) -> str:
     for name in (defaults.QUANTITY, "imported_norm", *drawable_quantities(dataset, by_layer=by_layer)):
         if name in dataset:
             return name
-    groups = {names.QUANTITIES[name].group for name in map(str, dataset.data_vars) if name in names.QUANTITIES}
-    drawn = "".join(f"`{command}` draws what is in it. " for group, command in _DRAWN_BY.items() if group in groups)
     raise InputError(
         "nothing in it has a value for each token and layer",
         where="trace",
-        fix=f"{drawn}Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
+        fix=f"{drawn_elsewhere(dataset)}Record it: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`.",
     )
 
 
@@ -71,6 +69,12 @@ def drawn_by(name: str) -> str:
     """The sentence, and a space, that names the command whose pictures a quantity is for; "" where there is none."""
     command = _DRAWN_BY.get(names.QUANTITIES[name].group) if name in names.QUANTITIES else None
     return f"`{command}` draws it. " if command else ""
+
+
+def drawn_elsewhere(dataset: xr.Dataset) -> str:
+    """The sentence, and a space, that names the commands whose pictures a trace is for; "" where there are none."""
+    groups = {names.QUANTITIES[name].group for name in map(str, dataset.data_vars) if name in names.QUANTITIES}
+    return "".join(f"`{command}` draws what is in it. " for group, command in _DRAWN_BY.items() if group in groups)
 
 
 def record(*quantities: str) -> str:

@@ -13,6 +13,7 @@ from stratoscope.errors import InputError, choices
 from stratoscope.names import EDGE, PROMPT, ROW, TOKEN
 from stratoscope.trace.arrays import Ints
 from stratoscope.trace.format.text import spelled
+from stratoscope.trace.format.token_texts import token_texts
 from stratoscope.trace.opened import PAIRS_LEFT_OUT, Inputs, opened
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import check_known, quantity_named
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 Table: TypeAlias = "dict[str, Any]"  # column -> values of one dimension
 _MOST_CELLS = 2**26  # some 5 GB
+_TOKENS = {  # quantities that name tokens by their ids → the column of their texts
+    "lens_token": "lens_text",
+    "write_token": "write_text",
+    "target_token": "target_text",
+    "against_token": "against_text",
+}
 
 
 def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.DataFrame:
@@ -46,8 +53,9 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
         (−1 = not known), `span`, `first` (whether it is the first of its prompt) and `answer` (whether the model
         answers from it); and the number of each further dimension, such as `layer`, `depth`, `head` or `neuron`. Of
         `attention` the token is the query, and `key_position` and `key` are what it looks at; of an import each row of
-        the file is a cell. Texts are categories. NaN, and −1 of an index, stand for what is not defined or not
-        recorded.
+        the file is a cell. Of quantities that name tokens by their ids, such as `lens_token`, their texts stand in a
+        column before it (`lens_text`). Texts are categories. NaN, and −1 of an index, stand for what is not defined or
+        not recorded.
 
     Raises
     ------
@@ -85,7 +93,10 @@ def to_frame(trace: Inputs, quantity: str, *, columns: Columns = None) -> pd.Dat
         after, before = math.prod(array.shape[axis + 1 :]), math.prod(array.shape[:axis])
         for name, values in _of_dimension(prompts, dim).items():
             found[name] = values.repeat(after).take(np.tile(np.arange(len(values) * after), before))
-    found[quantity] = array.values.ravel()
+    values = array.values.ravel()
+    if quantity in _TOKENS and (texts := token_texts(dataset.attrs)):
+        found[_TOKENS[quantity]] = _categories(texts.get(number, "") for number in values.tolist())
+    found[quantity] = values
     return pd.DataFrame(found)
 
 

@@ -58,7 +58,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("depths", f"0 to {facts['depths'] - 2}; the last, {facts['depths'] - 1}, is the model itself"),
         ("rank", "full" if facts["rank"] is None else f"{facts['rank']:,} of {facts['d_model']:,}"),
         ("tokens", f"{facts['positions']:,} (without the first {skipped['first']} and the last of each prompt)"),
-        ("parts", ", ".join(facts["parts"])),
+        ("parts", "; ".join(facts["parts"])),
     ]
     for corpus in facts["corpora"][:_CORPORA]:
         what = f"{corpus['name']}: {counted(corpus['prompts'], 'prompt')}, sha256 {corpus['sha256'][:16]}…"

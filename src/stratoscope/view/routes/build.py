@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stratoscope.trace.arrays import Ints
 
-MOST_WHOLE = 64  # tokens of a prompt that all have a column; of a longer one only those that an edge reaches
+_MOST_WHOLE = 64  # tokens of a prompt that all have a column; of a longer one only those that an edge reaches
 _LABEL = 0.17  # inches of a label on a page of a given width
 _STREAM, _EFFECTS = "the chosen token's residual stream", "the sizes of all effects"
 
@@ -48,7 +48,7 @@ def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN, pag
     """
     summary, prompts = graph.attrs["summary"], Prompts(dataset)
     place = prompts.labels.index(summary["prompt"])
-    positions = columns_of(graph, MOST_WHOLE if page.width is None else int(page.width / _LABEL))
+    positions = columns_of(graph, most_whole(page))
     tokens = shown_tokens(prompts, prompts.tokens(place).start + positions, [place])
     panel = panel_of(dataset, graph, placed(positions, summary["tokens"]))
     return ViewSpec(
@@ -78,10 +78,15 @@ def content_of(graph: xr.DataTree, panels: list[RoutePanel]) -> Routes:
     )
 
 
-def columns_of(graph: xr.DataTree, most_whole: int = MOST_WHOLE) -> Ints:
-    """Positions of the tokens that have a column, in reading order: of at most `most_whole` tokens all have one."""
+def most_whole(page: Page) -> int:
+    """Of so many tokens all have a column: no more than there is room for on a page of a given width."""
+    return _MOST_WHOLE if page.width is None else int(page.width / _LABEL)
+
+
+def columns_of(graph: xr.DataTree, most: int) -> Ints:
+    """Positions of the tokens that have a column, in reading order: of at most `most` tokens all have one."""
     summary = graph.attrs["summary"]
-    if summary["tokens"] <= most_whole:
+    if summary["tokens"] <= most:
         return np.arange(summary["tokens"])
     return np.asarray(table_in(graph, "tokens")["position"].values, np.int64)
 

@@ -41,7 +41,7 @@ class Routed:
         if len(self.graphs) == 1:
             return routes_spec(self.dataset, self.graphs[0], look, page)
         a, b = self.graphs
-        return two_spec(self.dataset, (a, b), look, with_difference=self.difference)
+        return two_spec(self.dataset, (a, b), look, page, with_difference=self.difference)
 
 
 def routed(

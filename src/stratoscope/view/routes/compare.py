@@ -17,9 +17,10 @@ from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.tokens import shown_tokens
-from stratoscope.view.routes.build import MOST_WHOLE, Placing, content_of, panel_of
+from stratoscope.view.routes.build import Placing, content_of, most_whole, panel_of
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import PLAIN, Look
+from stratoscope.view.spec.page import PLAIN_PAGE, Page
 from stratoscope.view.spec.routes import RoutePanel, RouteSides
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens, joined
@@ -67,6 +68,7 @@ def two_spec(
     dataset: xr.Dataset,
     graphs: tuple[xr.DataTree, xr.DataTree],
     look: Look = PLAIN,
+    page: Page = PLAIN_PAGE,
     *,
     with_difference: bool,
 ) -> ViewSpec:
@@ -78,10 +80,12 @@ def two_spec(
         The trace; towards a target, of that target.
     graphs
         What `route_graph` made of either.
+    page
+        On a narrow one, tokens that no edge reaches have no column either.
     with_difference
         Whether B − A is a third panel.
     """
-    two = _two(dataset, graphs)
+    two = _two(dataset, graphs, most_whole(page))
     width = len(two.shown)
     sides = (two.columns.a, two.columns.b)
     tokens = [_tokens(two, at) for at in sides]
@@ -113,12 +117,12 @@ def two_spec(
     )
 
 
-def _two(dataset: xr.Dataset, graphs: tuple[xr.DataTree, xr.DataTree]) -> _Two:
+def _two(dataset: xr.Dataset, graphs: tuple[xr.DataTree, xr.DataTree], most: int) -> _Two:
     prompts = Prompts(dataset)
     a, b = (prompts.labels.index(graph.attrs["summary"]["prompt"]) for graph in graphs)
     columns = align(*(token_keys(dataset, prompts.tokens(place)) for place in (a, b)))
     shown = np.arange(len(columns))
-    if len(columns) > MOST_WHOLE:
+    if len(columns) > most:
         reached = np.zeros(len(columns), bool)
         for graph, at in zip(graphs, (columns.a, columns.b), strict=True):
             reached |= np.isin(at, table_in(graph, "tokens")["position"].values) & (at != GAP)
@@ -257,7 +261,7 @@ def _counts(found: Difference, a: str, b: str) -> str:
     heads = np.array([kind == "attention" for kind in found.kind], bool)
     only_a, only_b = (int((heads & np.isnan(weight)).sum()) for weight in (found.b, found.a))
     both = counted(int(heads.sum()) - only_a - only_b, "edge")
-    return f"{both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
+    return f"orange: more in {b}, blue: less · {both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
 
 
 def _absent(found: Difference) -> str:

@@ -34,16 +34,18 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = (), cap
     return path
 
 
-def write(path: Path, routes: Routed, spec: ViewSpec, figure: Figure, *, overwrite: bool) -> None:
-    """Write a page, or the graph of one prompt as other viewers read it; it is there whole or not at all.
+def write_page(path: Path, spec: ViewSpec, figure: Figure, *, overwrite: bool) -> None:
+    """Write a page; it is there whole or not at all.
 
     Parameters
     ----------
     figure
-        What the page shows where its scripts do not run.
+        What it shows where its scripts do not run.
     """
-    if path.suffix.lower() == PAGE:
-        write_whole(path, page(spec, save.picture_bytes(figure, ".svg", "{}")).encode(), overwrite=overwrite)
-        return
+    write_whole(path, page(spec, save.picture_bytes(figure, ".svg", "{}")).encode(), overwrite=overwrite)
+
+
+def write_graph(path: Path, routes: Routed, *, overwrite: bool) -> None:
+    """Write the graph of one prompt as other viewers read it; it is there whole or not at all."""
     text = ascii_json(attribution_graph(routes.dataset, refuse_two(routes.graphs)), separators=(",", ":"))
     write_whole(path, text.encode(), overwrite=overwrite)

@@ -89,12 +89,16 @@ def routes(
     look = Look(theme=theme)
     found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
                    difference=difference)  # fmt: skip
-    if path is not None and path.suffix.lower() not in names.PICTURES:
-        spec = titled(found.spec(look, page), page)
-        figure = draw(spec, page)
-        files.write(path, found, spec, figure, overwrite=overwrite)
-        return figure
-    return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
+    if path is None or path.suffix.lower() in names.PICTURES:
+        return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
+    is_page = path.suffix.lower() == files.PAGE
+    if not is_page:
+        files.write_graph(path, found, overwrite=overwrite)
+    spec = titled(found.spec(look, page), page)
+    figure = draw(spec, page)
+    if is_page:
+        files.write_page(path, spec, figure, overwrite=overwrite)
+    return figure
 
 
 def routes_view(

@@ -43,7 +43,7 @@
  * @property {number} most where one of them is not recorded: how large its size may be there at most; NaN = not known
  */
 
-const ROUTE_ROOM = { top: 14, right: 44, left: 10, fold: 22, column: [15, 130], row: [14, 60], label: 88 };
+const ROUTE_ROOM = { top: 14, right: 44, left: 10, fold: 22, column: [15, 130], row: [14, 60] };
 const FEW = { columns: 8, wide: 220 }; // of so few the columns may be as wide
 
 /** @param {Place} place */
@@ -148,16 +148,18 @@ function runsOf({ left_out }, used) {
  * @param {Run[]} runs
  * @param {number} depths
  * @param {{ width: number, height: number }} room
+ * @param {number} longest characters of a label
  * @returns {Frame}
  */
-function frameOf(runs, depths, room) {
+function frameOf(runs, depths, room, longest) {
+  const label = between(56, 26 + 5.6 * longest, 170);
   const folds = runs.filter(({ column }) => column < 0).length;
   const [least, usual] = ROUTE_ROOM.column;
   const most = runs.length > FEW.columns ? usual : FEW.wide;
   const wide = room.width - ROUTE_ROOM.left - ROUTE_ROOM.right - folds * ROUTE_ROOM.fold;
   const column = between(least, wide / Math.max(runs.length - folds, 1), most);
   const [lowest, highest] = ROUTE_ROOM.row;
-  const row = between(lowest, (room.height - ROUTE_ROOM.top - ROUTE_ROOM.label) / Math.max(depths, 1), highest);
+  const row = between(lowest, (room.height - ROUTE_ROOM.top - label) / Math.max(depths, 1), highest);
   const x = new Map();
   let left = ROUTE_ROOM.left;
   const slots = runs.map((run) => {
@@ -168,7 +170,7 @@ function frameOf(runs, depths, room) {
   });
   const bottom = ROUTE_ROOM.top + row * depths;
   const y = (/** @type {number} */ depth) => bottom - row * (depth + 0.5);
-  return { slots, x, y, width: left + ROUTE_ROOM.right, height: bottom + ROUTE_ROOM.label, bottom, row };
+  return { slots, x, y, width: left + ROUTE_ROOM.right, height: bottom + label, bottom, row };
 }
 
 /** How large an edge is drawn. @param {Edge} edge */

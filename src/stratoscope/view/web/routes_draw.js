@@ -149,14 +149,18 @@ function nodeMark(frame, place, { radius, kind, words }) {
   );
 }
 
-/** What colours and strokes mean. @param {boolean} ofDifference @param {boolean} isHatched @param {string[]} called */
-function keyOf(ofDifference, isHatched, called) {
+/**
+ * What colours and strokes mean.
+ * @param {{ ofDifference: boolean, hasMlps: boolean, isHatched: boolean }} shown
+ * @param {string[]} called
+ */
+function keyOf({ ofDifference, hasMlps, isHatched }, called) {
   const [one, other] = called.map((name) => legible(name));
   const lines = ofDifference
     ? [["plus", `more in ${other}`], ["minus", `less in ${other}`], ["only a", `recorded in ${one} only`], ["only b", `recorded in ${other} only`]]
     : [["plus", "a head adds"], ["minus", "takes away"], ["carry", "the token's own stream"]];
   const found = lines.map(([kind, words]) => keyEntry(drawn("path", { class: `edge ${kind}`, d: "M1 6H27", "stroke-width": kind === "carry" ? 1.6 : 3 }), words));
-  if (!ofDifference) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));
+  if (hasMlps) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));
   if (isHatched) found.push(keyEntry(drawn("rect", { class: "gap", width: 28, height: 12 }), "no equal token in the other prompt"));
   return found;
 }

@@ -39,7 +39,8 @@ function draw() {
   const runs = runsOf(shown[0].panel, used);
   element("panels").className = shown.length > 1 ? "two" : "";
   const room = roomFor(shown.length);
-  panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room), index));
+  const longest = Math.max(...shown.flatMap(({ columns }) => runs.map(({ column }) => columns[column]?.words.length ?? 0)));
+  panels = parts.map(({ graph, edges }, index) => panelOf(graph, edges, frameOf(runs, graph.end.depth + 1, room, longest), index));
   element("panels").replaceChildren(...panels.map(({ box }) => box));
   for (const { box } of panels) moved(/** @type {HTMLElement} */ (box.querySelector(".grid")));
   describe(most);
@@ -79,7 +80,7 @@ function panelOf(graph, edges, frame, index) {
   for (const { edge, grab } of drawnEdges) {
     grab.addEventListener("pointerenter", (event) => light(index, [edge], event));
     grab.addEventListener("pointermove", (event) => placeTip(event));
-    grab.addEventListener("pointerleave", () => unlight());
+    grab.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && unlight()); // a finger leaves at once
     grab.addEventListener("pointerdown", (event) => light(index, [edge], event));
   }
   for (const place of places) {
@@ -116,7 +117,12 @@ function moved(grid) {
 /** @param {number} most */
 function describe(most) {
   const shown = panels.map(({ graph }) => graph);
-  element("key").replaceChildren(...keyOf(shown.some(({ panel }) => panel.sides), shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)), view.content.called), said("span", widthWords()));
+  const key = {
+    ofDifference: shown.some(({ panel }) => panel.sides),
+    hasMlps: panels.some(({ edges }) => edges.some(({ kind }) => kind === MLP)),
+    isHatched: shown.some(({ columns }) => columns.some(({ unmatched }) => unmatched)),
+  };
+  element("key").replaceChildren(...keyOf(key, view.content.called), said("span", widthWords()));
   const words = shown.map((graph) => coveredWords(graph, most));
   const fewer = shown.filter(({ heads, panel }) => heads > most && !panel.sides);
   element("shares").textContent = fewer.length ? "Shares of nodes and edges are those with all edges of the file." : "";
@@ -243,12 +249,14 @@ function cardOf({ graph, edges }, place) {
   close.addEventListener("click", letGo);
   /** @type {Node[]} */
   const parts = [close, said("h2", placeWords(graph, place))];
-  if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} runs through it.`));
+  const through = isTowards() ? "is of edges that lead into it" : "runs through it";
+  if (!Number.isNaN(flow)) parts.push(said("p", `${percent(flow)} of ${view.content.whole} ${through}.`));
   const known = graph.edges.filter((edge) => edge.kind !== REST && (edge.kind !== ATTENTION || edges.includes(edge)));
   const into = known.filter(({ to }) => placeKey(to) === key);
   const out = known.filter(({ from, kind }) => placeKey(from) === key && kind !== MLP);
-  if (place.depth) parts.push(...edgeList(graph, "In: what it is made of", into, "from"));
-  if (place.depth && rest > 0) parts.push(said("p", `Not drawn: ${percent(rest)} of ${view.content.whole} is lost from view here.`, "faint"));
+  if (place.depth) parts.push(...edgeList(graph, isTowards() ? "In" : "In: what it is made of", into, "from"));
+  const lost = isTowards() ? "is of edges into it that are not drawn" : "is lost from view here, in what is not drawn";
+  if (place.depth && rest > 0) parts.push(said("p", `${percent(rest)} of ${view.content.whole} ${lost}.`, "faint"));
   if (placeKey(graph.end) !== key) parts.push(...edgeList(graph, "Out: where it goes", out, "to"));
   if (place.depth) parts.push(...neuronList(graph, place));
   return parts;
@@ -262,15 +270,15 @@ function edgeList(graph, title, edges, side) {
     const what = document.createElement("span");
     what.append(said("span", "", `sign ${edgeClass(edge)}`), edgeWords(graph, edge, side));
     const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
-    return { cells: [what, weightWords(edge), flow], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
+    return { cells: [what, weightWords(edge), ...(graph.panel.sides ? [] : [flow])], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
   });
-  return [said("h3", title), cardTable(["", "weight", "flow"], rows)];
+  return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
 }
 
 /** @param {Edge} edge */
 function weightWords({ weight, sides }) {
   if (sides && Number.isNaN(weight)) return `one only: ${signedNumber(Number.isNaN(sides.b) ? sides.a : sides.b)}`;
-  return signedNumber(weight);
+  return Number.isNaN(weight) ? "" : signedNumber(weight);
 }
 
 /** @param {Graph} graph @param {Place} place @returns {Node[]} */
@@ -341,6 +349,7 @@ function connect() {
     setTimeout(() => (fitSlider(), draw())); // the controls have their first values only after this event
   });
   controls.theme.addEventListener("click", () => paint(theme === "dark" ? "light" : "dark"));
+  document.addEventListener("pointerdown", ({ target }) => target instanceof Element && !target.closest(".grab") && unlight());
   document.addEventListener("keydown", (event) => event.key === "Escape" && (element("tip").hidden ? letGo() : unlight()));
   let width = innerWidth;
   let height = innerHeight;

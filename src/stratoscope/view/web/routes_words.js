@@ -39,11 +39,15 @@ function edgeWords(graph, edge, side) {
   return side === "from" ? `head ${edge.head} ← ${token}` : `${carrier(edge)} → ${token}`;
 }
 
+/** Whether edges are weighed by what they bring to a target: then nothing is passed on, and nothing runs through a node. */
+const isTowards = () => view.content.weight.name === "route_effect";
+
 /** What an edge is worth. @param {Graph} graph @param {Edge} edge @returns {string[]} */
 function worthWords(graph, edge) {
   const { weight, flow, sides } = edge;
   if (sides) return differenceWords(graph, edge, sides);
-  const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole} runs through it`];
+  const through = isTowards() ? "" : " runs through it";
+  const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole}${through}`];
   return [`weight: ${signedNumber(weight)}`, ...share];
 }
 
