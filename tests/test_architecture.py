@@ -59,7 +59,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "proof": {"groups", "input", "reference", "targets"},
         "answers": {"input", "prompts", "proof"},
         "estimate": {"reduce"},
-        "effects": {"attention", "input", "reduce", "targets"},
+        "effects": {"attention", "input", "reduce", "routes", "targets"},
         "lens": set(),
         "routes": {"attention", "input", "reduce"},
     },

@@ -2,42 +2,66 @@
    recorder/routes/edges.py finds them in many. */
 #include "kernels.h"
 
-#define TOGETHER 16 /* edges that are compared at once */
-#define MOST 64     /* k is not larger */
+#define LANES 64      /* whose largest edges say which may be among the strongest; k is not larger */
+#define TOGETHER 16   /* edges that are taken together */
+#define CANDIDATES 256
 
-/* The strongest edges so far, strongest first: their sizes, and where they stand in the chunk. */
-struct strongest {
-    float *size;
-    int64_t *at;
-    int64_t count, k;
+/* Edges that may be among the k strongest: their sizes, and where they stand in the chunk. */
+struct found {
+    float size[CANDIDATES];
+    int64_t at[CANDIDATES], count;
 };
 
-INLINE void keep(struct strongest *best, float size, int64_t at) {
-    int64_t to = best->count < best->k ? best->count++ : best->k - 1;
-    for (; to > 0 && best->size[to - 1] < size; to--) {
-        best->size[to] = best->size[to - 1];
-        best->at[to] = best->at[to - 1];
+/* The k-th largest of the lanes: at least k edges are as large. 0 where fewer lanes hold any. */
+INLINE float threshold(const float *top, int64_t k) {
+    float left[LANES], largest = 0;
+    memcpy(left, top, sizeof left);
+    for (int64_t j = 0; j < k; j++) {
+        largest = 0;
+        _Pragma("omp simd reduction(max : largest)") for (int64_t l = 0; l < LANES; l++) largest =
+            left[l] > largest ? left[l] : largest;
+        if (largest == 0) break;
+        _Pragma("omp simd") for (int64_t l = 0; l < LANES; l++) left[l] = left[l] == largest ? 0 : left[l];
     }
-    best->size[to] = size;
-    best->at[to] = at;
+    return largest;
 }
 
-/* Keep those of `count` edges that are larger than the smallest that is kept, `least`; gives that of afterwards. */
-INLINE float choose(struct strongest *best, const float *row, int64_t count, int64_t at, float least) {
-    for (int64_t j = 0; j < count; j++) {
-        float size = fabsf(row[j]);
-        if (!(size > least)) continue;
-        keep(best, size, at + j);
-        least = best->count < best->k ? 0 : best->size[best->k - 1];
+/* Take an edge; where there is no room, the smallest gives way, which only those behind the k strongest do. */
+INLINE void take(struct found *all, float size, int64_t at) {
+    int64_t place = all->count;
+    if (place == CANDIDATES) {
+        for (int64_t i = place = 0; i < CANDIDATES; i++) place = all->size[i] < all->size[place] ? i : place;
+        if (size <= all->size[place]) return;
+    } else {
+        all->count++;
     }
-    return least;
+    all->size[place] = size;
+    all->at[place] = at;
+}
+
+/* Take those of `count` edges that are as large as the threshold, and not 0. */
+INLINE void look(struct found *all, const float *row, int64_t count, int64_t at, float least) {
+    int64_t i = 0;
+    for (; i + TOGETHER <= count; i += TOGETHER) {
+        int32_t large = 0;
+        _Pragma("omp simd reduction(| : large)") for (int32_t j = 0; j < TOGETHER; j++) large |=
+            (int32_t)(fabsf(row[i + j]) >= least) << j;
+        for (; large; large &= large - 1) {
+            int64_t j = i + __builtin_ctz(large);
+            if (row[j] != 0) take(all, fabsf(row[j]), at + j);
+        }
+    }
+    for (; i < count; i++)
+        if (fabsf(row[i]) >= least && row[i] != 0) take(all, fabsf(row[i]), at + i);
 }
 
 /* A row of scores becomes weights that sum to 1 over the keys that are seen, of `end` keys. */
-INLINE void normalise(float *row, const uint8_t *seen, int64_t end) {
+INLINE void normalise(float *row, const uint8_t *seen, int64_t own, int64_t end) {
     float most = HIDDEN, total = 0;
     if (seen) {
         _Pragma("omp simd") for (int64_t k = 0; k < end; k++) row[k] = seen[k] ? row[k] : HIDDEN;
+    } else {
+        for (int64_t k = own + 1; k < end; k++) row[k] = HIDDEN;
     }
     _Pragma("omp simd reduction(max : most)") for (int64_t k = 0; k < end; k++) most = row[k] > most ? row[k] : most;
     _Pragma("omp simd reduction(+ : total)") for (int64_t k = 0; k < end; k++) {
@@ -63,43 +87,57 @@ CLONES void edges_f32(float *weights, const float *along, const uint8_t *visible
     int64_t step = rows * keys; /* from a head to the next */
     for (int64_t b = 0; b < batch; b++) {
         for (int64_t r = 0; r < rows; r++) {
-            int64_t to = b * tokens + start + r;
+            int64_t to = b * tokens + start + r, own = start + r - low;
             const uint8_t *seen = visible ? visible + (b * rows + r) * keys : 0;
-            int64_t end = visible ? keys : start + r + 1 - low, first = (b * heads * rows + r) * keys;
-            float sizes[MOST];
-            int64_t room[MOST];
-            struct strongest best = {sizes, room, 0, k};
+            int64_t end = visible ? keys : whole_vectors(own + 1, keys), first = (b * heads * rows + r) * keys;
+            float top[LANES] = {0};
             for (int64_t h = 0; h < heads; h++) {
-                float *row = weights + first + h * step, largest = 0;
+                float *row = weights + first + h * step;
                 const float *value = along + first + h * step;
-                if (!applied) normalise(row, seen, end);
-                if (applied && seen) {
+                if (!applied) {
+                    normalise(row, seen, own, end);
+                } else if (seen) {
                     _Pragma("omp simd") for (int64_t i = 0; i < end; i++) row[i] = seen[i] ? row[i] : 0;
+                } else {
+                    for (int64_t i = own + 1; i < end; i++) row[i] = 0;
                 }
-                _Pragma("omp simd reduction(max : largest)") for (int64_t i = 0; i < end; i++) {
-                    float product = row[i] == 0 ? 0 : row[i] * value[i], size = fabsf(product);
-                    row[i] = product;
-                    largest = size > largest ? size : largest;
-                }
-                float least = best.count < k ? 0 : sizes[k - 1];
-                if (largest <= least) continue;
                 int64_t i = 0;
                 for (; i + TOGETHER <= end; i += TOGETHER) {
-                    int32_t any = 0;
-                    _Pragma("omp simd reduction(| : any)") for (int64_t j = 0; j < TOGETHER; j++) any |=
-                        fabsf(row[i + j]) > least;
-                    if (any) least = choose(&best, row + i, TOGETHER, h * step + i, least);
+                    float *lane = top + ((i + h * TOGETHER) & (LANES - 1));
+                    _Pragma("omp simd") for (int64_t j = 0; j < TOGETHER; j++) {
+                        float product = row[i + j] == 0 ? 0 : row[i + j] * value[i + j], size = fabsf(product);
+                        row[i + j] = product;
+                        lane[j] = size > lane[j] ? size : lane[j];
+                    }
                 }
-                choose(&best, row + i, end - i, h * step + i, least);
+                for (int64_t j = 0; i < end; i++, j++) {
+                    float *lane = top + ((h * TOGETHER + j) & (LANES - 1));
+                    row[i] = row[i] == 0 ? 0 : row[i] * value[i];
+                    *lane = fabsf(row[i]) > *lane ? fabsf(row[i]) : *lane;
+                }
             }
+            struct found all;
+            all.count = 0;
+            float least = threshold(top, k);
+            for (int64_t h = 0; h < heads; h++) look(&all, weights + first + h * step, end, h * step, least);
             for (int64_t i = 0; i < k; i++) {
-                int there = i < best.count;
-                float *place = weights + first + (there ? room[i] : 0);
-                head[to * k + i] = there ? (int32_t)(room[i] / step) : -1;
-                key[to * k + i] = there ? (int32_t)(low + room[i] % step) : -1;
-                edge[to * k + i] = there ? *place : NAN;
-                if (there) *place = 0;
+                head[to * k + i] = key[to * k + i] = -1;
+                edge[to * k + i] = NAN;
             }
+            int64_t padded = whole_vectors(all.count, CANDIDATES), kept[LANES], number = 0;
+            for (int64_t i = all.count; i < padded; i++) all.size[i] = -1;
+            for (int64_t i = 0; i < all.count; i++) {
+                int32_t before = 0;
+                float size = all.size[i];
+                _Pragma("omp simd reduction(+ : before)") for (int64_t j = 0; j < padded; j++) before += all.size[j] > size;
+                for (int64_t j = 0; before < k && j < i; j++) before += all.size[j] == size;
+                if (before >= k) continue;
+                head[to * k + before] = (int32_t)(all.at[i] / step);
+                key[to * k + before] = (int32_t)(low + all.at[i] % step);
+                edge[to * k + before] = weights[first + all.at[i]];
+                kept[number++] = all.at[i];
+            }
+            for (int64_t i = 0; i < number; i++) weights[first + kept[i]] = 0;
             float sum = 0, size = 0;
             for (int64_t h = 0; h < heads; h++) {
                 const float *row = weights + first + h * step;

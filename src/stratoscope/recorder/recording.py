@@ -192,7 +192,7 @@ class Recording:
         self._targets = self._targeting.of_batches(self._sites.head, self._last_logits)
         lenses = self._lensing.open(self._sites)
         self._observer = Observer(self._model, self._sites, record, top_k, self._targets, lenses)
-        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k)
+        self._effects = effects_of(effects, loaded, self._sites, self._targets, self._observer, top_k, record)
         self.plan = replace(self.plan, **self._effects.plan, **self._lensing.plan)
         self._notes += [*self._effects.notes, *self._lensing.notes]
         proved = prove_together(
@@ -327,8 +327,8 @@ class Recording:
         other._streams = other._observer.streams
         other.shapes = other._streams.shapes = {name: self.shapes[name] for name in other._streams.names}
         other._effects = self._effects.only(record)
-        kept = (*record, names.OUTCOME, names.TARGETS)
-        other.variables = [name for name in self.variables if names.QUANTITIES[name].group in kept]
+        kept = {one.name for one in names.quantities_of([*record, names.OUTCOME, names.TARGETS])}
+        other.variables = [name for name in self.variables if name in kept]
         return other
 
     sites = property(lambda self: self._sites, doc="The model's proved sites.")

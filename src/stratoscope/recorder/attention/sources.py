@@ -350,6 +350,13 @@ def _is_elementwise(given: Given, reaching: Tensor) -> bool:
     return bool((left <= limit).all())
 
 
+def factor_between(given: Given, reaching: Tensor) -> Tensor:
+    """By what each number of z is multiplied before the output projection, [B, Q, H, D]; 0 where it is 0."""
+    batch, heads, queries, width = given.output.shape
+    z = given.output.detach().transpose(1, 2).float()
+    return torch.where(z == 0, 0.0, reaching.float().reshape(batch, queries, heads, width) / z)
+
+
 def _laid_out(given: Given, reaching: Tensor) -> Tensor:
     """What reaches the output projection, [B, H, Q, D] as attention's output."""
     batch, heads, queries, width = given.output.shape

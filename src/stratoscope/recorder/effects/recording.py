@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from stratoscope import defaults, names
 from stratoscope.errors import CaptureError
 from stratoscope.model import sites as s
 from stratoscope.model.head import Head
+from stratoscope.model.heads import HEADS
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.sites import ModelSites, unit_roundoff
 from stratoscope.progress import Progress
@@ -31,6 +33,7 @@ from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.input.tokens import TokenisedPrompt
 from stratoscope.recorder.memory import BatchSplitter, unless_out_of_memory
 from stratoscope.recorder.observe import Observer
+from stratoscope.recorder.routes.effects import RouteEffects
 from stratoscope.recorder.targets.batch import BatchTargets
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.labels import note
@@ -52,12 +55,14 @@ def effects_of(
     targets: BatchTargets | None,
     observer: Observer,
     top_k: int,
+    record: Collection[str],
 ) -> NoEffects:
-    """What a recording does about total effects; the parameters are those of `EffectsRecorder`, None where none are."""
+    """What a recording of these groups does about total effects; all else is as of `EffectsRecorder`."""
     if asked is None or targets is None:
         return NoEffects()
+    routes = RouteEffects(loaded.model, sites) if names.ROUTES in record else None
     other_code = bool(observer.changes_implementation)
-    return EffectsRecorder(asked, loaded, sites, targets, top_k, other_code=other_code)
+    return EffectsRecorder(asked, loaded, sites, targets, top_k, routes, other_code=other_code)
 
 
 class EffectsRecorder(NoEffects):
@@ -73,6 +78,8 @@ class EffectsRecorder(NoEffects):
         The targets of the batch in hand.
     top_k
         Neurons that are kept of a token and layer.
+    routes
+        What is found of the effects of edges; None where routes are not recorded.
     other_code
         Whether recorded forwards run other implementations than the model's own.
 
@@ -91,9 +98,11 @@ class EffectsRecorder(NoEffects):
         sites: ModelSites,
         targets: BatchTargets,
         top_k: int,
+        routes: RouteEffects | None = None,
         *,
         other_code: bool,
     ) -> None:
+        self._routes = routes
         self.asked, self._model, self._sites, self._targets, self._top_k = asked, loaded.model, sites, targets, top_k
         head = sites.head
         assert isinstance(head, Head)  # there are no targets without
@@ -139,13 +148,15 @@ class EffectsRecorder(NoEffects):
     def variables(self) -> list[str]:  # type: ignore[override]
         """Names of its quantities, of this model."""
         found = [one.name for one in names.quantities_of([names.EFFECTS])]
+        if self._routes is not None:
+            found += [one.name for one in names.quantities_of([names.EFFECTS, names.ROUTES]) if one.beside]
         without_mlp = not self._sites.d_ff
         without_heads = names.HEAD not in self.sizes
         return [
             name
             for name in found
             if not (without_heads and name == "head_effect")
-            and not (without_mlp and name not in ("head_effect", "attn_effect"))
+            and not (without_mlp and name not in ("head_effect", "attn_effect") and not name.startswith("route"))
         ]
 
     @property
@@ -164,6 +175,8 @@ class EffectsRecorder(NoEffects):
             "logits": s.BIT_EQUAL if self._exact else s.WITHIN_ROUNDING,
             "largest_error": self._largest,
         }
+        if self._routes is not None:
+            facts |= {"edges_error": self._routes.error, "edges_limit": self._routes.limit}
         reads = self._reader.facts
         limits = [one for one in receipt["limits"] if not one.startswith((_IN_PARTS, NOT_SPLIT))]
         limits += [*self._reader.sentences, *(self._calibration or {}).get("limits", ())]
@@ -177,6 +190,7 @@ class EffectsRecorder(NoEffects):
                 f"{self._smallest}: their last bits may differ from those of whole batches."
             )
         limits += [one for one in self._earlier if one not in limits]
+        limits = limits if self._routes is None else self._routes.into(limits)
         return {**receipt, names.EFFECTS: facts, "reads": reads, "limits": list(dict.fromkeys(limits))}
 
     # --- before -----------------------------------------------------------------------------------------------------
@@ -187,6 +201,8 @@ class EffectsRecorder(NoEffects):
             self._exact = self._exact and receipt[names.EFFECTS]["logits"] == s.BIT_EQUAL
             self._largest = max(self._largest, receipt[names.EFFECTS]["largest_error"])
             self._reader.go_on(receipt["reads"])
+            if self._routes is not None:
+                self._routes.error = max(self._routes.error, receipt[names.EFFECTS].get("edges_error", 0.0))
             self._earlier = [one for one in receipt["limits"] if one.startswith(_IN_PARTS)]
         if self.asked.first_pass:
             self.counted_from(self._means(prompts, progress))
@@ -310,13 +326,36 @@ class EffectsRecorder(NoEffects):
             top_k=self._top_k,
             ids=names_of,
         )
-        receive = tables.receive if self._path is None else partial(_but, self._path.kinds, tables.receive)
+        of_edges = self._begin_edges(batch, token.shape[1], recompute)
+
+        def receive(seen: SiteGradient) -> None:
+            tables.receive(seen)
+            self._edges(seen, names_of)
+
+        first = receive if self._path is None else partial(_but, self._path.kinds, receive)
         check = partial(self._agree, logits[chosen], names_of)
-        with FrozenScales(self._model, self._sites, self._head) as scales:
-            self._gradients.run(batch, values, receive, recompute=recompute, before=check)
-        if self._path is not None:
-            self._path.run(batch, values, tables.receive)
+        with of_edges:
+            with FrozenScales(self._model, self._sites, self._head) as scales:
+                self._gradients.run(batch, values, first, recompute=recompute, before=check)
+            if self._path is not None:
+                self._path.run(batch, values, receive)
         return self._kept(mine, batch, tables, scales, self._targets.directions.of(token, against))
+
+    def _begin_edges(self, batch: Batch, targets: int, recompute: bool) -> AbstractContextManager[object]:
+        """While open, the attention of forwards of this batch is seen, if routes are recorded."""
+        if self._routes is None:
+            return nullcontext()
+        self._routes.begin(batch, targets, recompute=recompute)
+        return self._routes.watched
+
+    def _edges(self, seen: SiteGradient, ids: list[str]) -> None:
+        """Take the effects of edges, where this is of attention."""
+        if self._routes is None:
+            return
+        if seen.kind == HEADS:
+            self._routes.of_heads(seen.layer, seen.target, seen.value, seen.gradient, ids)
+        elif seen.kind == s.ATTN_WRITE and self._gradients.heads[seen.layer] is None:
+            self._routes.of_write(seen.layer, seen.target, seen.value, seen.gradient)
 
     def _kept(
         self,
@@ -353,6 +392,7 @@ class EffectsRecorder(NoEffects):
             "head_effect": tables.head,
             "neuron_read": torch.from_numpy(reads.neuron_read),
             "read_through": torch.from_numpy(reads.read_through),
+            **({} if self._routes is None else self._routes.end()),
         }
         found = []
         for number, prompt in enumerate(prompts):

@@ -50,6 +50,11 @@ class Edges(NamedTuple):
         found.clear()
         return found
 
+    def from_first(self, valid: Tensor) -> None:
+        """Count sources from each prompt's first token on, rather than columns; `valid` as of `edges_into`."""
+        first = valid.int().argmax(-1).repeat_interleave(valid.shape[1])[:, None]
+        self.source.sub_(torch.where(self.source < 0, 0, first).int())
+
     def clear(self) -> None:
         """There are none."""
         for place, empty in zip(self, (-1, -1, torch.nan, 0.0, 0.0), strict=True):

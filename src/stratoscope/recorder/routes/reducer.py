@@ -14,7 +14,7 @@ from stratoscope.model.precision import full_precision
 from stratoscope.model.sites import Site
 from stratoscope.recorder.attention.given import Given
 from stratoscope.recorder.attention.reducer import AttentionReducer
-from stratoscope.recorder.attention.sources import HeldAttention, in_sentences
+from stratoscope.recorder.attention.sources import HeldAttention, factor_between, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.mixture import Mixture
 from stratoscope.recorder.reduce.passages import exact, passages_of, split_heads, why_unsplit
@@ -139,12 +139,7 @@ class RouteReducer(AttentionReducer):
     def _attended(self, layer: int, given: Given, reaching: Tensor, multiplied: bool) -> None:
         if layer in self._limits:
             return
-        factor = None
-        if multiplied:
-            batch, heads, queries, width = given.output.shape
-            z, reached = given.output.transpose(1, 2).float(), reaching.float().view(batch, queries, heads, width)
-            factor = torch.where(z == 0, 0.0, reached / z)
-        self._waiting = given, factor
+        self._waiting = given, factor_between(given, reaching) if multiplied else None
 
     def _attention(self, layer: int, write: Tensor) -> None:
         """What attention writes is known, and so what it makes of the residual stream."""
@@ -170,8 +165,7 @@ class RouteReducer(AttentionReducer):
         valid = self._valid.to(x.device)
         with full_precision():
             edges_into(edges, given, valid, read if factor is None else read * factor, self._scratch)
-        first = valid.int().argmax(-1).repeat_interleave(valid.shape[1])[:, None]
-        edges.source.sub_(torch.where(edges.source < 0, 0, first).int())
+        edges.from_first(valid)
         of_bias = self._into["route_bias"][layer].zero_()
         if bias is not None:
             of_bias += exact(along, bias.float()[:, None])[:, 0]

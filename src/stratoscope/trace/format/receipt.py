@@ -120,7 +120,9 @@ def _sampled(facts: Sequence[Mapping[str, Any]], measured: str, *, sort: bool = 
 
 
 _RULES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    **dict.fromkeys(("unobserved_repeat_max_abs", "observed_max_abs", "top1_changes", "largest_error"), _worst),
+    **dict.fromkeys(
+        ("unobserved_repeat_max_abs", "observed_max_abs", "top1_changes", "largest_error", "edges_error"), _worst
+    ),
     **dict.fromkeys(("beside_longer", "beside_equal_length"), _worst),
     **dict.fromkeys(("logits_bit_identical", "embedding_watched", "smallest_batch"), min),
     **dict.fromkeys(("contributions", "routes"), _worst),
