@@ -18,6 +18,15 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(metavar="INPUT", help="A trace, or one or several CSV or Parquet files (one file = one prompt)."),
 ]
+TraceOrModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help="A trace; or a model, as `capture` takes it, of which TEXT is recorded first.",
+        show_default=False,
+    ),
+]
+ModelText = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The prompt, where INPUT is a model.")]
 
 # --- a model and its prompts ------------------------------------------------------------------------------------------
 
@@ -78,6 +87,17 @@ Openers = Annotated[
         metavar="TEXT|TEXT",
         help=r"Record how likely the answer is to begin with each of these (\| is a bar); by default, with --generate: "
         f"{'|'.join(defaults.OPENERS)}.",
+    ),
+]
+
+FittedLens = Annotated[
+    Path | None,
+    typer.Option(
+        "--lens",
+        metavar="FILE",
+        help="A fitted lens of this model, read beside the logit lens: a file of `fit-lens`, or in TransformerLens's "
+        "form.",
+        show_default=False,
     ),
 ]
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from stratoscope.doors.options import several_texts
 from stratoscope.errors import UsageError
 
-_OF_A_MODEL = "is an option of a model that is recorded, and this is a trace"
+# what a model is loaded and recorded with
+OF_A_MODEL = ("targets", "against", "answer_prefix", "chat", "dtype", "device", "revision", "trust_remote_code")
+_NOT_OF_A_TRACE = "is an option of a model that is recorded, and this is a trace"
 
 
 def is_trace(given: str) -> bool:
@@ -18,6 +21,11 @@ def is_trace(given: str) -> bool:
     from stratoscope.trace.format.schema import ROOT_DOCUMENT
 
     return (Path(given) / ROOT_DOCUMENT).is_file()
+
+
+def asked_of_a_model(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a command that are a model's, as `capture` takes them."""
+    return {name: given[name] for name in OF_A_MODEL} | {"targets": several_texts(given["targets"])}
 
 
 @contextmanager
@@ -38,7 +46,7 @@ def trace_of(given: str, text: str | None, record: Sequence[str], options: Mappi
             fix = "Leave the text away, or give a model in place of the trace."
             raise UsageError("a text is recorded of a model, and this is a trace", where="TEXT", fix=fix)
         if asked:
-            raise UsageError(_OF_A_MODEL, where=f"--{asked[0].replace('_', '-')}", fix="Leave it away.")
+            raise UsageError(_NOT_OF_A_TRACE, where=f"--{asked[0].replace('_', '-')}", fix="Leave it away.")
         yield given
         return
     if text is None:

@@ -46,16 +46,6 @@ Positions = Annotated[
         show_default=False,
     ),
 ]
-Lens = Annotated[
-    Path | None,
-    typer.Option(
-        "--lens",
-        metavar="FILE",
-        help="A fitted lens of this model, read beside the logit lens with the group lens: a file of `fit-lens`, or in "
-        "TransformerLens's form.",
-        show_default=False,
-    ),
-]
 Baseline = Annotated[
     names.Baseline | None,
     typer.Option(
@@ -140,7 +130,7 @@ def capture(
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,
     positions: Positions = None,
-    lens: Lens = None,
+    lens: options.FittedLens = None,
     baseline: Baseline = None,
     mean_of: MeanOf = None,
     effect_steps: EffectSteps = None,

@@ -14,12 +14,6 @@ from stratoscope.doors import console, options, recorded
 if TYPE_CHECKING:
     from stratoscope.analysis.lens.finding import Found
 
-Input = Annotated[
-    str,
-    typer.Argument(metavar="INPUT", help="A trace; or a model, as `capture` takes it, which is read first.",
-                   show_default=False),
-]  # fmt: skip
-Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The prompt, where INPUT is a model.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -58,10 +52,6 @@ MostTokens = Annotated[
         help="The most tokens that are drawn, around --token; by default as many as have room for words.",
     ),
 ]
-FittedLens = Annotated[
-    Path | None,
-    typer.Option("--lens", metavar="FILE", help="A lens that was fitted to the model (`fit-lens`), to read with, too."),
-]
 Positions = Annotated[
     names.Positions | None,
     typer.Option(
@@ -70,14 +60,12 @@ Positions = Annotated[
         show_default=False,
     ),
 ]
-_OF_A_MODEL = ("lens_file", "targets", "against", "answer_prefix", "positions", "chat", "dtype", "device", "revision",
-               "trust_remote_code")  # fmt: skip
 _OF_THE_PICTURE = ("prompt", "token", "target", "in_cells", "span", "most_tokens")
 
 
 def lens(
-    trace: Input,
-    text: Text = None,
+    trace: options.TraceOrModel,
+    text: options.ModelText = None,
     out: Out = None,
     prompt: Prompt = None,
     token: Token = None,
@@ -90,7 +78,7 @@ def lens(
     font_size: options.FontSize = None,
     title: options.PageTitle = None,
     caption: options.CaptionPlace = defaults.CAPTION,
-    lens_file: FittedLens = None,
+    lens_file: options.FittedLens = None,
     targets: options.Targets = None,
     against: options.Against = None,
     answer_prefix: options.AnswerPrefix = None,
@@ -108,10 +96,8 @@ def lens(
     A trace must hold it (`capture --record lens`); of a model and a text it is recorded first. Says from which depth on
     the model's answer is the likeliest.
     """
-    drawn = options.given(locals(), "trace", "text", "as_json", *_OF_A_MODEL)
-    asked = {"targets": options.several_texts(targets), "against": against, "answer_prefix": answer_prefix,
-             "positions": positions, "chat": chat, "dtype": dtype, "device": device, "revision": revision,
-             "trust_remote_code": trust_remote_code, **({} if lens_file is None else {"lens": lens_file})}  # fmt: skip
+    asked = recorded.asked_of_a_model(locals()) | {"lens": lens_file, "positions": positions}
+    drawn = options.given(locals(), "trace", "text", "as_json", "asked", "lens_file", "positions", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(trace)}-lens.png"))
     _check(drawn["out"], trace, overwrite=overwrite)
     with recorded.trace_of(trace, text, (names.LENSES,), asked) as given:

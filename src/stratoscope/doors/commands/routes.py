@@ -15,12 +15,6 @@ from stratoscope.doors import console, options, recorded
 if TYPE_CHECKING:
     import xarray as xr
 
-Input = Annotated[
-    str,
-    typer.Argument(metavar="INPUT", help="A trace; or a model, as `capture` takes it, whose routes are recorded first.",
-                   show_default=False),
-]  # fmt: skip
-Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The prompt, where INPUT is a model.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -69,8 +63,8 @@ Difference = Annotated[
 
 
 def routes(
-    inputs: Input,
-    text: Text = None,
+    inputs: options.TraceOrModel,
+    text: options.ModelText = None,
     out: Out = None,
     prompt: Prompts = None,
     token: Token = None,
@@ -99,10 +93,8 @@ def routes(
     An edge is what one head brings from one token to another in one layer. A trace must hold them (`capture --record
     routes`); of a model and a text they are recorded first, with --targets what they bring to these, too.
     """
-    drawn = options.given(locals(), "inputs", "text", "as_json", *_OF_A_MODEL)
-    asked = {"targets": options.several_texts(targets), "against": against, "answer_prefix": answer_prefix,
-             "chat": chat, "dtype": dtype, "device": device, "revision": revision,
-             "trust_remote_code": trust_remote_code}  # fmt: skip
+    asked = recorded.asked_of_a_model(locals())
+    drawn = options.given(locals(), "inputs", "text", "as_json", "asked", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
     _check(drawn["out"], inputs, overwrite=overwrite)
     explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
@@ -121,9 +113,6 @@ def routes(
             console.tell_json(_told(routed(trace, **chosen).graphs, drawn["out"]))
     if drawn["out"] is not None and not as_json:
         console.tell_path(drawn["out"])
-
-
-_OF_A_MODEL = ("targets", "against", "answer_prefix", "chat", "dtype", "device", "revision", "trust_remote_code")
 
 
 def _told(graphs: Sequence[xr.DataTree], out: Path | None) -> dict[str, Any]:
