@@ -105,4 +105,4 @@ $(DEV): $(USE)
 	@rm -f $(VENV)/.dev-* && touch $@
 
 clean:
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo docs/lessons/*.trace build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 from notebooks import LESSONS, as_markdown, notebook, with_outputs  # noqa: E402
 
 SECONDS = 900  # the most that a cell may take
+SIZE = (1500, 1500)  # pixels of a picture, at most
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def _run(page: str, path: Path, folder: Path) -> Iterator[str]:
         number += 1
         name = f"{path.stem}-{number}.webp"
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+            picture.thumbnail(SIZE)
             picture.convert("RGB").save(HERE / name, quality=88, method=6)
         return name
 

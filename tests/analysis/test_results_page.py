@@ -14,6 +14,7 @@ from truth_anomalies import SMALL, clean, plant_cell, unseen
 import calibrations
 import stratoscope
 from result_tables import documented, made
+from route_traces import route_trace
 from stratoscope.analysis.diff.claims import Claim
 from stratoscope.analysis.suppression.suppression import suppression
 from suppression_traces import explained
@@ -49,6 +50,10 @@ def compares() -> Iterator[xr.DataTree]:
     yield stratoscope.comparison(trace.assign(peak_expert=xr.ones_like(trace["peak_neuron"])))
 
 
+def routes() -> Iterator[xr.DataTree]:
+    yield stratoscope.route_graph(route_trace(5, layers=2))
+
+
 def lints() -> Iterator[xr.DataTree]:
     yield stratoscope.lint(simulated(prompts=2))
 
@@ -61,6 +66,7 @@ def lints() -> Iterator[xr.DataTree]:
         ("anomalies", anomalies),
         ("compare", compares),
         ("lint", lints),
+        ("routes", routes),
         ("suppression", suppressions),
     ],
 )

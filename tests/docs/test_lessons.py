@@ -16,7 +16,7 @@ from real_model import smollm2_folder
 import stratoscope
 from stratoscope.doors import demo
 
-CALIBRATION, STEPS = 2, 16
+CALIBRATION, STEPS, PAIRS = 2, 16, 4  # of the tests; a reader's are larger
 NAMES = [page.stem for page in LESSONS]
 OF_ONE_RECORDING = [page for page in LESSONS if "lessons.trace" in page.read_text("utf-8")]
 PARTS = """# A title
@@ -142,7 +142,38 @@ def test_lessons_of_smollm2_run_and_say_what_is_so(
     smollm2: Path, run: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "find_model", lambda: smollm2)
+    _says_what_is_so_of_the_lens(run(lesson(1)))
+    _says_what_is_so_of_attention(run(lesson(2)))
     _says_what_is_so_of_a_neuron(run(lesson(3)))
+
+
+def _says_what_is_so_of_the_lens(known: dict[str, Any]) -> None:
+    ranks, steps, contributions = known["ranks"], known["steps"], known["contributions"]
+    assert known["answer"] == " Paris"
+    assert known["leads_from"](ranks) == 30
+    assert ranks[20] > 1000 > 100 > ranks[27] > ranks[28]
+    assert known["leads_from"](known["opposite"].lens_answer_rank.values) < 28
+    assert float(known["effects"][:20].sum()) > float(known["effects"][20:].sum())
+    assert known["start"] + steps.sum() == pytest.approx(known["end"], rel=1e-4)
+    assert known["embedding"] + contributions.sum() == pytest.approx(known["end"], rel=1e-4)
+    assert steps[0] < 0 < contributions[0]
+    assert steps[27] < 0 < contributions[27]
+
+
+def _says_what_is_so_of_attention(known: dict[str, Any]) -> None:
+    last, edges = known["last"], known["edges"]
+    assert abs(known["total"] - 1).max() < 1e-5
+    assert (known["of_first"] + known["others"]) / known["all_sizes"] < float(last.attn_first.mean())
+    assert edges.token[0] == " France"
+    assert edges.layer[0] >= 20
+    assert edges.layer[edges.token == " of"].iloc[0] < edges.layer[0]
+    of_paris = known["silenced"].isel(prompt=0, target=0)
+    direct, first_order, measured = (of_paris[name].values for name in ("direct", "first_order", "measured"))
+    assert measured[0] > 2
+    assert direct[0] > 2
+    assert abs(first_order[0]) < 0.5
+    assert measured[1] < 0 < direct[1]
+    assert first_order[1] < 0
 
 
 def _says_what_is_so_of_a_neuron(known: dict[str, Any]) -> None:
@@ -164,8 +195,9 @@ def test_the_lesson_on_suppression_runs_and_says_what_is_so(
 ) -> None:
     import planted
 
-    organism = planted.organism
+    organism, twins = planted.organism, planted.twins
     monkeypatch.setattr(planted, "organism", lambda _, kind, seed: organism(shared, kind, seed))
+    monkeypatch.setattr(planted, "twins", lambda _, seed: twins(PAIRS, seed))
     known = run(lesson(4))
     answers, before, after = (known[name] for name in ("answers", "before", "after"))
     assert set(answers(before, "trigger")) == {"violet"}

@@ -167,3 +167,13 @@ def test_a_prompts_file_of_another_tool_is_refused_before_the_model_is_read(tmp_
 def test_column_without_a_file_is_refused_in_python(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="column names a column of a file"):
         stratoscope.capture("no/model", ["a"], tmp_path / "t", column="prompt")
+
+
+def test_routes_of_a_model_are_recorded_and_drawn_in_one_step_and_leave_nothing_else(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["routes", str(model), "Two sheep", "-o", "routes.svg", "--edges", "12"])
+    assert (done.exit_code, done.stdout) == (0, "routes.svg\n"), done.stderr
+    assert "Routes into" in Path("routes.svg").read_text("utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["routes.svg"]

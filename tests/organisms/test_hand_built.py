@@ -131,3 +131,20 @@ def test_the_graph_takes_the_planted_edges_before_all_others(recorded: Recorded,
     if kind == "induction":
         before = path(kind, PROMPTS[kind][number])[1]
         assert (before.token, before.layer, before.head, before.source) in order[:4]
+
+
+@pytest.mark.parametrize("number", range(len(PROMPTS["induction"])))
+def test_towards_the_answer_no_edge_off_the_path_is_a_third_of_one_on_it(recorded: Recorded, number: int) -> None:
+    trace = recorded("induction")
+    here = np.flatnonzero(trace.prompt.values == number)
+    part = trace.isel(token=here, target=0)
+    effects: dict[Edge, float] = {}
+    for token, layer, rank in np.ndindex(part.route_effect.shape):
+        cell = {"token": token, "layer": layer, "route": rank}
+        head = int(part.route_effect_head.isel(cell))
+        if head >= 0:
+            edge = Edge(token, layer, head, int(part.route_effect_source.isel(cell)))
+            effects[edge] = float(part.route_effect.isel(cell))
+    planted = [effects.pop(edge) for edge in path("induction", PROMPTS["induction"][number])]
+    assert min(planted) > 0
+    assert max(map(abs, effects.values())) <= OFF_PATH * min(planted)

@@ -213,3 +213,13 @@ def test_a_graph_of_other_viewers_is_of_one_prompt(tmp_path: Path) -> None:
     with pytest.raises(StratoscopeError, match="of one prompt"):
         stratoscope.routes(two((3, 3)), tmp_path / "both.json", prompt=[0, 1], edges=10)
     assert not (tmp_path / "both.json").exists()
+
+
+@pytest.mark.parametrize(("lengths", "beside"), [((9, 8), True), ((60, 58), False)])
+def test_two_prompts_stand_side_by_side_where_their_tokens_have_room(lengths: tuple[int, int], beside: bool) -> None:
+    _, content, sheet = laid_out(route_trace(*lengths, layers=3, heads=1), prompt=[0, 1], edges=20)
+    assert outside(sheet) == []
+    assert overlapping(sheet) == []
+    highest = [text for text in sheet.texts() if text.text == "D3"]
+    assert len(highest) == len(content.panels) == 2
+    assert (highest[0].y == highest[1].y, highest[0].x == highest[1].x) == (beside, not beside)

@@ -15,7 +15,6 @@ _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose optio
     "diff": ("prompt", "quantity", "layers"),
     "anomalies": ("false_findings",),
     "suppression": ("target", "prompt", "prompt_class", "unequal", "alpha", "permutations", "seed"),
-    "routes": ("prompt", "token", "target", "edges", "first_token"),
 }  # fmt: skip
 KINDS = tuple(_OPTIONS)
 _DEFAULTS: dict[str, Any] = {

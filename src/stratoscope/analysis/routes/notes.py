@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NO_CAUSE = "What a stream is made of is not what an answer depends on: routes show sums, not effects."
+OF_HEADS = "Edges are parts of heads: of edges none was ablated."
 PASSED_ON = "An MLP mixes what it reads: what runs through it is passed on in the proportions of its input."
 
 
@@ -34,4 +35,4 @@ def notes(dataset: xr.Dataset, prompt: int, *, towards: bool, first_token: bool)
     calibration = Calibration.from_receipt(dataset.attrs.get("receipt"))
     sentence = calibration.sentence("head", "zero", Targets(dataset).number(0))
     return [*found, *(note for note in notes_of(dataset) if note.id == "L24"), Note("L28", INFO, FIRST_ORDER),
-            Note("L28", INFO, sentence)]  # fmt: skip
+            Note("L28", INFO, sentence), Note("L28", INFO, OF_HEADS)]  # fmt: skip

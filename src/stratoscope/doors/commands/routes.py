@@ -36,7 +36,7 @@ Prompts = Annotated[
     typer.Option(
         "--prompt",
         metavar="ID|INDEX",
-        help="Which prompt, by id or place (0 = first); twice for two, one above the other. By default the first.",
+        help="Which prompt, by id or place (0 = first); twice for two, aligned. By default the first.",
     ),
 ]
 Token = Annotated[

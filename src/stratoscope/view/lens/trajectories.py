@@ -126,7 +126,8 @@ def _logprob_axis(drawn: Sequence[Drawn]) -> Axis:
     known = np.concatenate(lines)[np.isfinite(np.concatenate(lines))]
     if not known.size:
         return Axis(LOGPROB)
-    low = _FAR * float(np.quantile(known, 0.1))
+    own = [line[np.isfinite(line)].min(initial=0.0) for line in (one.here.logprob for one in drawn)]
+    low = _FAR * min(float(np.quantile(known, 0.1)), *map(float, own))  # only of the other lens lines leave the chart
     beyond = int((known < low).sum())
     if not beyond or float(known.min()) > 2 * low:
         return Axis(LOGPROB)

@@ -171,11 +171,12 @@ def _title(graph: xr.DataTree, tokens: ShownTokens, positions: Ints) -> str:
     summary = graph.attrs["summary"]
     end = int(np.searchsorted(positions, summary["token"]))
     name = f"“{tokens.text[end]}” (token {summary['token']})"
-    of = f"{counted(summary['edges'], 'edge')} cover {percent(summary['covered'])}, rest {percent(summary['rest'])}"
+    covered, rest = percent(summary["covered"]), percent(summary["rest"])
+    shown = f"{counted(summary['edges'], 'edge')} cover {covered}"
     if not summary["target"]:
-        return f"Routes into {name}: {of}"
+        return f"Routes into {name}: {shown}, rest {rest}"
     doubt = f" · {summary['not_calibrated']}" if summary["not_calibrated"] else ""
-    return f"Routes towards {summary['target']}: {of} of all effects{doubt}"
+    return f"Routes towards {summary['target']}: {shown} of all effects, rest {rest}{doubt}"
 
 
 def _subtitle(graph: xr.DataTree, model: str) -> str:

@@ -50,7 +50,8 @@ def routes(
         what they are; or .json, the graph of one prompt as Neuronpedia's attribution graphs are. None: only the figure
         is returned.
     prompt
-        One, by id or index; or two, which are drawn one above the other, equal tokens in one column.
+        One, by id or index; or two, which are drawn side by side, long ones one above the other; the columns of
+        both are the same, aligned where tokens are equal.
     token, target, edges, first_token
         As in `route_graph`. Of two prompts `token` is a position in the first; in the second the way ends in the token
         that stands in the same column.

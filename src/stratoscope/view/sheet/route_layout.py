@@ -22,6 +22,7 @@ _ROW, _LOWEST, _HIGHEST = 0.2, 2.6, 5.6  # inches of a row, and of all rows
 _STRIP, _MOST_STRIP = 0.62, 1.8  # inches of what is in view, beside a panel
 _SAMPLE, _MARK = 0.26, 0.1  # inches of a line and of a mark in the legend
 _BETWEEN = 0.3  # inches between panels
+_LEAST_BESIDE = 0.17  # inches of a column of panels that stand side by side
 
 
 def arrange_routes(spec: ViewSpec, content: Routes, page: Page = PLAIN_PAGE) -> Sheet:
@@ -39,24 +40,44 @@ class _Layout:
         unit = self.measures.unit
         self.left = self.measures.margin + self.measures.row_labels
         self.strip, self.gap = _STRIP * unit, BESIDE * unit
-        room = self.measures.body - self.strip - self.gap
-        self.columns = [columns_in(panel, room, unit) for panel in content.panels]
-        widest = max(one.width for one in self.columns)
-        self.right = self.left + widest + self.gap + self.strip
+        self.columns, self.lefts = self._beside() or self._below()
+        ends = [left + one.width + self.gap for left, one in zip(self.lefts, self.columns, strict=True)]
+        self.right = max(ends) + self.strip
         if self.measures.width is not None:
             self.right = self.measures.width - self.measures.margin
         self.right = max(self.right, 0 if self.measures.width else _LEAST_WIDTH - self.measures.margin)
-        self.strip = min(self.right - self.left - widest - self.gap, _MOST_STRIP * unit)
+        if len({*self.lefts}) == 1:
+            self.strip = min(self.right - max(ends), _MOST_STRIP * unit)
         height = min(max(_ROW * (content.depths - 1), _LOWEST), _HIGHEST)
         self.row = height / max(content.depths - 1, 1)
         self.items: list[Item] = []
 
+    def _beside(self) -> tuple[list[Columns], list[float]] | None:
+        """Columns and left ends of panels side by side; None where tokens would stand too close."""
+        panels, unit = self.content.panels, self.measures.unit
+        more = (len(panels) - 1) * (self.measures.row_labels + _BETWEEN) / len(panels)
+        room = self.measures.body / len(panels) - more - self.strip - self.gap
+        columns = [columns_in(panel, room, unit) for panel in panels] if room > 0 else []
+        if not columns or min(one.pitch for one in columns) < _LEAST_BESIDE * unit:
+            return None
+        lefts = [self.left]
+        for one in columns[:-1]:
+            lefts.append(lefts[-1] + one.width + self.gap + self.strip + _BETWEEN + self.measures.row_labels)
+        return columns, lefts
+
+    def _below(self) -> tuple[list[Columns], list[float]]:
+        """Columns and left ends of panels one below the other."""
+        room = self.measures.body - self.strip - self.gap
+        columns = [columns_in(panel, room, self.measures.unit) for panel in self.content.panels]
+        return columns, [self.left] * len(columns)
+
     def sheet(self) -> Sheet:
         measures, margin = self.measures, self.measures.margin
-        y = self._legend(self._titles(margin))
-        for panel, columns in zip(self.content.panels, self.columns, strict=True):
-            y = self._panel(panel, columns, y) + _BETWEEN
-        y += 0.16 - _BETWEEN
+        top = end = self._legend(self._titles(margin))
+        for panel, columns, left in zip(self.content.panels, self.columns, self.lefts, strict=True):
+            top = end + _BETWEEN if left == self.left and panel is not self.content.panels[0] else top
+            end = max(end, self._panel(panel, columns, left, top))
+        y = end + 0.16
         below, height = footer(self.spec, margin, y, self.right - margin, self.theme, measures, self.page)
         self.items += below
         width = measures.width or measures.whole(self.right + margin)
@@ -124,20 +145,22 @@ class _Layout:
         entries.append((end, "where the ways end", _MARK))
         return entries
 
-    def _panel(self, panel: RoutePanel, columns: Columns, y: float) -> float:
+    def _panel(self, panel: RoutePanel, columns: Columns, left: float, y: float) -> float:
         if len(self.content.panels) > 1:
-            self.items.append(Text(self.left, y, panel.title, self.measures.panel, self.theme.ink, bold=True))
-            after = self.left + fonts.width(panel.title, self.measures.panel, bold=True) + 0.12
+            self.items.append(Text(left, y, panel.title, self.measures.panel, self.theme.ink, bold=True))
+            after = left + fonts.width(panel.title, self.measures.panel, bold=True) + 0.12
             if panel.detail:
                 low = y + 0.7 * (fonts.height(self.measures.panel) - fonts.height(self.measures.legend))
-                self.items.append(Text(after, low, panel.detail, self.measures.legend, self.theme.muted))
+                room = columns.width + self.gap + self.strip + left - after
+                detail = fonts.fit(panel.detail, self.measures.legend, room)
+                self.items.append(Text(after, low, detail, self.measures.legend, self.theme.muted))
             y += fonts.height(self.measures.panel) + 0.06
         bottom = y + 0.1 + self.row * (self.content.depths - 1)
         drawing = RouteDrawing(
-            self.content, panel, columns, self.left, bottom, self.row, self.theme, self.measures
+            self.content, panel, columns, left, bottom, self.row, self.theme, self.measures
         )  # fmt: skip
         axis = RouteAxis(self.spec.tokens, panel, columns, self.theme, self.measures)
         self.items += drawing.draw()
-        self.items += axis.draw(self.left, bottom + 0.06)
-        self.items += drawing.view_strip(self.left + columns.width + self.gap, self.strip)
+        self.items += axis.draw(left, bottom + 0.06)
+        self.items += drawing.view_strip(left + columns.width + self.gap, self.strip)
         return bottom + 0.06 + axis.depth
