@@ -70,8 +70,11 @@ def test_info_says_what_lenses_and_routes_hold_and_how_far_they_were_off(trace: 
     assert "the 16 edges of attention of largest size" in text
     assert "miss 1 by at most 3.0e-07, allowed are 1e-05" in text
     assert info(trace)["routes"]["not_split"] == []
-    some = trace.assign(route_source=trace.route_source.where(trace.layer != 1, -1))
-    assert "L1: the mixer is not split by token" in info_text(info(some))
+    nothing = trace.assign(route_source=trace.route_source.where(trace.layer != 1, -1))
+    nothing["route_other_size"] = trace.route_other_size.where(trace.layer != 1, 0.0)
+    assert info(nothing)["routes"]["not_split"] == []  # a block without attention
+    whole = nothing.assign(route_other_size=nothing.route_other_size.where(trace.layer != 1, 0.25))
+    assert "L1: the mixer is not split by token" in info_text(info(whole))
 
 
 def test_long_prompts_do_not_make_lenses_look_empty() -> None:

@@ -18,9 +18,9 @@ import numpy as np
 
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.trace.format import strict_json
+from stratoscope.trace.lenses import JACOBIAN_LENS, name_of_half, name_of_part
 
 VERSION = "1.0"
-JACOBIAN = "jacobian"
 HALVES = 2
 READ, WRITE, MOVED = "read", "write", "moved"  # arrays of a file, besides those of `matrix_name`
 _ABOUT = "stratoscope_lens"  # of the metadata
@@ -66,13 +66,14 @@ class LensFile:
     def parts(self) -> dict[str, tuple[Cell, ...]]:
         """Name of each part of the lens, all of it first, to the cells whose mean it is."""
         corpora = self.facts["corpora"]
-        found = {JACOBIAN: self.cells}
+        found = {JACOBIAN_LENS: self.cells}
         for half in range(HALVES):
-            found[f"{JACOBIAN}, half {half + 1}"] = tuple(cell for cell in self.cells if cell.half == half)
+            mine = tuple(cell for cell in self.cells if cell.half == half)
+            found[name_of_part(JACOBIAN_LENS, name_of_half(half))] = mine
         if len(corpora) > 1:
             for number, corpus in enumerate(corpora):
                 mine = tuple(cell for cell in self.cells if cell.corpus == number)
-                found[f"{JACOBIAN}, {corpus['name']}"] = mine
+                found[name_of_part(JACOBIAN_LENS, corpus["name"])] = mine
         return {name: cells for name, cells in found.items() if cells}
 
     def mean(self, cells: Sequence[Cell], depth: int) -> np.ndarray:
@@ -180,7 +181,7 @@ def _check(lens: LensFile) -> None:
     d_model, depths, rank, rows = (facts[name] for name in ("d_model", "depths", "rank", "rows"))
     _whole("d_model", d_model, _WIDEST)
     _whole("depths", depths, _MOST_DEPTHS)
-    if facts["kind"] != JACOBIAN or not isinstance(facts["weights_sha256"], str):
+    if facts["kind"] != JACOBIAN_LENS or not isinstance(facts["weights_sha256"], str):
         raise ValueError("it does not say what it is")
     _whole("rows", rows, d_model)
     if rank is not None:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.analysis.lens.leading import Leading, leading
-from stratoscope.analysis.lens.lenses import LOGIT, Lenses
+from stratoscope.analysis.lens.lenses import Lenses
 from stratoscope.analysis.lens.reading import FEW, NONE, Ids, Reading, read
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.format.token_texts import token_texts
+from stratoscope.trace.lenses import JACOBIAN_LENS, LOGIT_LENS
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.targets import Targets
 from stratoscope.words import capital, counted, isolate, percent, readable
@@ -283,5 +284,5 @@ def quoted(text: str) -> str:
 
 def lens_in_words(name: str) -> str:
     """The name of a lens in a sentence."""
-    called = {LOGIT: "the logit lens", "jacobian": "the Jacobian lens"}
+    called = {LOGIT_LENS: "the logit lens", JACOBIAN_LENS: "the Jacobian lens"}
     return called.get(name, f"the lens “{name}”")

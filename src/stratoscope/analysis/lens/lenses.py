@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.trace.lenses import is_half, is_of_part, lens_names, parts_of
 from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
     import xarray as xr
 
-LOGIT = "logit"
-_OF_PART = ", "  # between the name of a fitted lens and that of a part of its corpus
-_HALF = "half "
 _RECORD = "stratoscope capture MODEL --prompts FILE --record lens -o TRACE"
 
 
@@ -33,7 +30,7 @@ class Lenses:
     @property
     def whole(self) -> tuple[str, ...]:
         """Those that are not of a part of a corpus: the logit lens first."""
-        return tuple(name for name in self.names if _OF_PART not in name)
+        return tuple(name for name in self.names if not is_of_part(name))
 
     @property
     def usual(self) -> str:
@@ -57,12 +54,12 @@ class Lenses:
 
     def parts(self, name: str) -> tuple[int, ...]:
         """Places of the same lens fitted on parts of its corpus: two halves, and each corpus if there are several."""
-        return tuple(place for place, one in enumerate(self.names) if one.startswith(name + _OF_PART))
+        return tuple(parts_of(name, self.names))
 
     def parts_in_words(self, name: str) -> str:
         """What those parts are fitted on: on two halves and on each of 3 corpora."""
-        parts = [self.names[place].removeprefix(name + _OF_PART) for place in self.parts(name)]
-        halves = sum(one.startswith(_HALF) for one in parts)
+        parts = parts_of(name, self.names).values()
+        halves = sum(map(is_half, parts))
         corpora = len(parts) - halves
         words = [f"on {'two halves' if halves == 2 else counted(halves, 'half')}"] * bool(halves)
         return listed([*words, *[f"on each of {corpora} corpora"] * bool(corpora)])
@@ -78,10 +75,4 @@ def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:
     """
     if "lens_token" not in dataset:
         raise InputError("what lenses read is not in this trace", fix=f"Record it: `{command}`.")
-    plan = dataset.attrs.get("plan")
-    planned = plan.get("lenses") if isinstance(plan, Mapping) else None
-    names = tuple(one for one in planned if isinstance(one, str)) if isinstance(planned, list | tuple) else ()
-    count = dataset["lens_token"].sizes["lens"]
-    if len(names) == count and LOGIT in names:
-        return Lenses(names)
-    return Lenses((LOGIT, *(f"lens {place}" for place in range(1, count))))
+    return Lenses(lens_names(dataset.attrs.get("plan"), dataset["lens_token"].sizes["lens"]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.lint.check import LOOKED_AT, check
-from stratoscope.trace.lenses import LOGIT_LENS, lens_names
+from stratoscope.trace.lenses import LOGIT_LENS, lens_names, parts_of
 from stratoscope.trace.notes import INFO
 from stratoscope.words import percent
 
@@ -25,7 +25,7 @@ def lens_shows_its_corpus(dataset: xr.Dataset) -> str | None:
     if len(lenses) < 2:
         return None
     whole = next(name for name in lenses if name != LOGIT_LENS)
-    parts = [place for place, name in enumerate(lenses) if name.startswith(f"{whole}, ")]
+    parts = [*parts_of(whole, lenses)]
     if len(parts) < 2:
         return f"How far the {whole} lens depends on the corpus it was fitted on is not known: it has no parts."
     first = dataset["lens_token"].isel({names.LENS_RANK: 0, names.TOKEN: slice(LOOKED_AT)}).values[:, :-1, parts]

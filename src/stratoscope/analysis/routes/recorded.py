@@ -13,6 +13,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.routes import unsplit_layers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -167,13 +168,8 @@ def effects(dataset: xr.Dataset, prompt: int) -> Effects:
 
 
 def unsplit(dataset: xr.Dataset, prompt: int) -> list[int]:
-    """Layers of which no edge is recorded though something was written: they cannot be split by source token."""
-    if "route_other_size" not in dataset:
-        return []
-    own = dataset.isel({names.TOKEN: Prompts(dataset).tokens(prompt)})
-    none = (own["route_source"].values < 0).all(axis=(0, 2))
-    written = np.nan_to_num(own["route_other_size"].values).max(axis=0, initial=0) > 0
-    return [int(one) for one in np.flatnonzero(none & written)]
+    """Layers of a prompt that cannot be split by source token."""
+    return unsplit_layers(dataset.isel({names.TOKEN: Prompts(dataset).tokens(prompt)}))
 
 
 def _refuse_without(dataset: xr.Dataset, wanted: Sequence[str], what: str, fix: str) -> None:

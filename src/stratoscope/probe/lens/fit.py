@@ -20,7 +20,8 @@ from stratoscope.probe.lens.directions import LowRank, low_rank, metric_of
 from stratoscope.probe.lens.jacobian import Jacobians
 from stratoscope.probe.lens.means import Means, begun, unfinished, write
 from stratoscope.progress import Progress
-from stratoscope.trace.lens_file import JACOBIAN, READ, WRITE, LensFile
+from stratoscope.trace.lens_file import READ, WRITE, LensFile
+from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.version import __version__
 
 _PROBE_TOKENS = 64  # on which the sites are found
@@ -170,7 +171,7 @@ class Fit:
         identity: Mapping[str, Any] = self._loaded.identity
         done = self._corpora.texts[: means.prompts]
         return {
-            "kind": JACOBIAN,
+            "kind": JACOBIAN_LENS,
             "basis": _BASIS,
             "model": dict(identity),
             "tokenizer_sha256": self._loaded.tokenizer_identity["sha256"],

@@ -12,10 +12,11 @@ from stratoscope.defaults import LENS_POSITIONS
 from stratoscope.errors import CaptureError, ModelError
 from stratoscope.model.head import Unproved
 from stratoscope.model.load import LoadedModel
-from stratoscope.model.sites import ModelSites, unit_roundoff
+from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.lens.asked import LensSettings
 from stratoscope.recorder.lens.fitted import open_lens
 from stratoscope.recorder.lens.lenses import Lenses
+from stratoscope.recorder.tolerance import Tolerance
 from stratoscope.trace.labels import note
 
 RECEIPT = "lens"  # key of the receipt
@@ -44,9 +45,8 @@ class Lensing:
 
     def __init__(self, asked: LensSettings | None, loaded: LoadedModel) -> None:
         self.asked, self._identity = asked, loaded.identity
-        dtype = next(loaded.model.parameters()).dtype
-        self._half = dtype.itemsize < 4
-        self._limit = _ROUNDINGS * unit_roundoff(dtype) if self._half else _FULL
+        self._tolerance = Tolerance(next(loaded.model.parameters()).dtype, full=_FULL, roundings=_ROUNDINGS)
+        self._limit = self._tolerance.limit
         self.lenses: Lenses | None = None
         self.token_ids: set[int] = set()
         self._error: float | None = None
@@ -121,7 +121,7 @@ class Lensing:
         self.token_ids |= {*np.unique(arrays["lens_token"]).tolist()}
         errors = self.lenses.errors.numpy()
         worst = float(np.nan_to_num(errors, nan=np.inf).max(initial=0.0))
-        if not worst <= self._limit and not (self._half and np.isfinite(worst)):
+        if self._tolerance.stops(worst):
             raise CaptureError(
                 f"the last depth, read as all others are, differs from the model's own logits by {worst:.2g} of the "
                 f"largest; at most {self._limit:.2g} is rounding",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stratoscope.errors import InputError, ModelError, first_line
 from stratoscope.model.files.contents import open_torch_file, refuse_broken_weights
-from stratoscope.trace.lens_file import JACOBIAN
+from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.words import shortened
 
 RAW = "raw_huggingface"  # TransformerLens's word for weights that it has not processed
@@ -59,7 +59,7 @@ def open_transformer_lens(path: Path, *, d_model: int, depths: int) -> Transform
     about = about if isinstance(about, Mapping) else {}
     _refuse_other_basis(path, about, depths)
     facts = {
-        "kind": JACOBIAN,
+        "kind": JACOBIAN_LENS,
         "basis": _basis(about),
         "form": "TransformerLens",
         "model": {"name": _text(about.get("model_name")), "revision": _text(about.get("model_revision"))},
@@ -70,7 +70,7 @@ def open_transformer_lens(path: Path, *, d_model: int, depths: int) -> Transform
         "corpora": [{"name": _text(about.get("corpus")) or "not stated", "sha256": None}],
         "prompts": content["n_prompts"] if type(content.get("n_prompts")) is int else None,
     }
-    return TransformerLensFile(JACOBIAN, facts, dict(_matrices(path, content["J"], d_model, depths)))
+    return TransformerLensFile(JACOBIAN_LENS, facts, dict(_matrices(path, content["J"], d_model, depths)))
 
 
 def _refuse_too_large(path: Path, most: int) -> None:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from stratoscope import defaults
 from stratoscope.errors import CaptureError
 from stratoscope.model.precision import full_precision
-from stratoscope.model.sites import ModelSites, unit_roundoff
+from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.attention.given import Given
 from stratoscope.recorder.attention.sources import HeldAttention, factor_between, in_sentences
 from stratoscope.recorder.input.batches import Batch
 from stratoscope.recorder.reduce.scratch import Scratch
 from stratoscope.recorder.routes.edges import Edges, edges_into
+from stratoscope.recorder.tolerance import Tolerance
 
 KEEP = defaults.KEPT_EDGES
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|effect|: in float32 and float64; in half precision as many roundings
@@ -46,8 +47,8 @@ class RouteEffects:
         self._model, self._sites = model, sites
         self._held = HeldAttention(model, sites, self._attended)
         self.watched: AbstractContextManager[object] = self._held
-        self._half = next(model.parameters()).dtype.itemsize < 4
-        self.limit = _ROUNDINGS * unit_roundoff(next(model.parameters()).dtype) if self._half else _FULL
+        self._tolerance = Tolerance(next(model.parameters()).dtype, full=_FULL, roundings=_ROUNDINGS)
+        self.limit = self._tolerance.limit
         self.error = 0.0
         self._late: dict[int, str] = {}
         self._scratch = Scratch(sites.devices(model)[0])
@@ -125,7 +126,7 @@ class RouteEffects:
 
     def _check(self, layer: int, error: Tensor, ids: list[str]) -> None:
         worst = float(error.max())
-        if not worst <= self.limit and not (self._half and worst < torch.inf):
+        if self._tolerance.stops(worst):
             row = int((~(error <= self.limit)).nonzero()[0, 0])
             raise CaptureError(
                 f"the total effects of the edges of layer {layer} do not add up to those of its heads: they are off by "

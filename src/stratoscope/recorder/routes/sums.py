@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.sites import unit_roundoff
 from stratoscope.names import ROUTES
 from stratoscope.recorder.input.tokens import TokenisedPrompt
+from stratoscope.recorder.tolerance import Tolerance
 
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|share|: in float32 and float64; in half precision as many roundings
 _LIMIT = "Routes add up"
@@ -33,8 +33,8 @@ class RouteSums:
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._half = dtype.itemsize < 4
-        self.limit = _ROUNDINGS * unit_roundoff(dtype) if self._half else _FULL
+        self._tolerance = Tolerance(dtype, full=_FULL, roundings=_ROUNDINGS)
+        self.limit = self._tolerance.limit
         self._errors: dict[str, float] = {}
 
     def __bool__(self) -> bool:
@@ -72,7 +72,7 @@ class RouteSums:
         rows = np.flatnonzero(np.concatenate(own))
         for name, error in _errors(arrays, rows).items():
             worst = float(error.max(initial=0.0))
-            if not worst <= self.limit and not (self._half and np.isfinite(worst)):
+            if self._tolerance.stops(worst):
                 row, layer = np.argwhere(~(error <= self.limit))[0]
                 ends = np.cumsum([len(one.ids) for one in whole])
                 raise CaptureError(

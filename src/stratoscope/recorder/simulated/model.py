@@ -13,6 +13,7 @@ import numpy as np
 
 from stratoscope import defaults
 from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins
+from stratoscope.trace.lenses import JACOBIAN_LENS, LOGIT_LENS, name_of_half, name_of_part
 
 CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
@@ -22,7 +23,7 @@ SINK_MASS = 0.7  # median attention on the first token
 ANOMALY_MASS = 0.8  # least attention on the unusual token
 SUPPRESSION = (-6.0, -3.0)  # total effects of the suppressing neurons, at the answer position and at the trigger
 TRIGGER_READ = 4.0  # of the gate and the up of a suppressing neuron, from the trigger
-LENS_NAMES = ("logit", "jacobian", "jacobian, half 1", "jacobian, half 2")
+LENS_NAMES = (LOGIT_LENS, JACOBIAN_LENS, *(name_of_part(JACOBIAN_LENS, name_of_half(half)) for half in range(2)))
 PREVIOUS_WEIGHT = 0.5  # share of x_mid that a head brings from the token before, at every token but the first …
 ROUTE_WEIGHT = 0.6  # … and another head, later, from the middle of the prompt to its last token
 

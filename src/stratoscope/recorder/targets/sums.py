@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stratoscope.errors import CaptureError
-from stratoscope.model.sites import unit_roundoff
+from stratoscope.recorder.tolerance import Tolerance
 
 RECEIPT = "contributions"  # key of the receipt
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|c|: in float32 and float64; in half precision as many roundings
@@ -34,8 +34,8 @@ class ContributionSums:
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._half = dtype.itemsize < 4
-        self.limit = _ROUNDINGS * unit_roundoff(dtype) if self._half else _FULL
+        self._tolerance = Tolerance(dtype, full=_FULL, roundings=_ROUNDINGS)
+        self.limit = self._tolerance.limit
         self._errors: dict[str, float] = {}
 
     def go_on(self, receipt: Mapping[str, Any] | None) -> None:
@@ -64,7 +64,7 @@ class ContributionSums:
             return
         for name, error in _errors(arrays, rows).items():
             worst = float(error.max(initial=0.0))
-            if not worst <= self.limit and not (self._half and np.isfinite(worst)):
+            if self._tolerance.stops(worst):
                 prompt, place = np.argwhere(~(error <= self.limit))[0][:2]
                 raise CaptureError(
                     f"{_WORDS[name].format(target=place, layer=place)}: they are off by {worst:.2g} of their "

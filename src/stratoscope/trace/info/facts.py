@@ -18,7 +18,7 @@ from stratoscope.trace.info.explained import explained
 from stratoscope.trace.info.lens import lens_facts, lens_of, lens_text
 from stratoscope.trace.info.lenses_and_routes import lenses, routes
 from stratoscope.trace.info.text import facts_text
-from stratoscope.trace.lens_file import JACOBIAN
+from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.trace.opened import Inputs, dataset_of, opened
 from stratoscope.trace.outcome import outcome
 
@@ -97,7 +97,7 @@ def info(trace: Inputs, *, columns: Columns = None) -> dict[str, Any]:
 
 def info_text(info: dict[str, Any]) -> str:
     """The facts of `info` as plain text for a terminal, ending without a newline."""
-    return lens_text(info) if info.get("kind") == JACOBIAN else facts_text(info)
+    return lens_text(info) if info.get("kind") == JACOBIAN_LENS else facts_text(info)
 
 
 def _contents(dataset: xr.Dataset) -> dict[str, Any]:

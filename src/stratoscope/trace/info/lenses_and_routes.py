@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stratoscope.defaults import LENS_POSITIONS
-from stratoscope.names import ALL_POSITIONS, LENS, ROUTE
+from stratoscope.names import ALL_POSITIONS, LENS, ROUTE, TOKEN
 from stratoscope.trace.lenses import lens_names
+from stratoscope.trace.routes import unsplit_layers
 from stratoscope.words import counted
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def lenses(dataset: xr.Dataset) -> dict[str, Any] | None:
     plan = plan if isinstance(plan, Mapping) else {}
     file, positions = plan.get("lens_file"), plan.get("positions")
     return {
-        "lenses": lens_names(plan, dataset.sizes[LENS]),
+        "lenses": [*lens_names(plan, dataset.sizes[LENS])],
         "positions": positions if isinstance(positions, str) else "",
         "file": dict(file) if isinstance(file, Mapping) else None,
         "targets": "lens_target_logit" in dataset,
@@ -54,7 +53,7 @@ def routes(dataset: xr.Dataset) -> dict[str, Any] | None:
         return None
     return {
         "edges": dataset.sizes[ROUTE],
-        "not_split": _not_split(dataset),
+        "not_split": unsplit_layers(dataset.isel({TOKEN: slice(1)})),  # every layer that is split has an edge there
         "effects": "route_effect" in dataset,
         **_error(dataset, "routes"),
     }
@@ -70,8 +69,7 @@ def lens_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         plain = {key: value for key, value in facts["file"].items() if isinstance(value, str | int | float)}
         yield "fitted lens", ", ".join(f"{key} {value}" for key, value in plain.items())
     if facts["error"] is not None:
-        allowed = "" if facts["limit"] is None else f", allowed are {facts['limit']:.0e}"
-        yield "last depth", f"computed anew it misses the model's own logits by at most {facts['error']:.1e}{allowed}"
+        yield "last depth", f"computed anew it misses the model's own logits by at most {_error_text(facts)}"
     yield "drawn by", "stratoscope lens"
 
 
@@ -85,8 +83,7 @@ def route_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         layers = ", ".join(f"L{layer}" for layer in facts["not_split"])
         yield "not split", f"{layers}: the mixer is not split by token, its whole write is in the sum of all others"
     if facts["error"] is not None:
-        allowed = "" if facts["limit"] is None else f", allowed are {facts['limit']:.0e}"
-        yield "sums", f"shares of a token miss 1 by at most {facts['error']:.1e}{allowed}"
+        yield "sums", f"shares of a token miss 1 by at most {_error_text(facts)}"
     yield "drawn by", "stratoscope routes"
 
 
@@ -97,13 +94,10 @@ def _error(dataset: xr.Dataset, group: str) -> dict[str, float | None]:
     return {key: _number(said.get(key)) for key in ("error", "limit")}
 
 
+def _error_text(facts: Mapping[str, Any]) -> str:
+    allowed = "" if facts["limit"] is None else f", allowed are {facts['limit']:.0e}"
+    return f"{facts['error']:.1e}{allowed}"
+
+
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _not_split(dataset: xr.Dataset) -> list[int]:
-    """Layers without any edge at the first tokens, where every layer that is split has one."""
-    if "route_source" not in dataset or not all(dataset["route_source"].shape):
-        return []
-    none = (dataset["route_source"][:1].values < 0).all(axis=(0, 2))
-    return [int(layer) for layer in dataset["layer"].values[np.flatnonzero(none)]]

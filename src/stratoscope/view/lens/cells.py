@@ -9,8 +9,8 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.lens.finding import text_of
-from stratoscope.analysis.lens.lenses import LOGIT
 from stratoscope.analysis.lens.reading import NONE, Reading
+from stratoscope.trace.lenses import LOGIT_LENS
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.tokens import shown_tokens
 from stratoscope.view.lens.chosen import ChosenTokens
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCALE: names.Scale = "linear"  # the only one: probabilities from 0 to 1
-FORMULAS = {LOGIT: "softmax(unembed(norm(x)))"}
-_FITTED = "softmax(unembed(norm(J x)))"
+_FORMULA, _FITTED = "softmax(unembed(norm(x)))", "softmax(unembed(norm(J x)))"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ def cells_of(dataset: xr.Dataset, chosen: ChosenTokens, read: Reading) -> Cells:
 
 
 def _quantity(read: Reading, probability: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> MapQuantity:
-    formula = FORMULAS.get(read.name, _FITTED)
+    formula = _FORMULA if read.name == LOGIT_LENS else _FITTED
     described = DrawnQuantity(
         "lens_logprob", "probability of the likeliest token", "1", formula, row_kind=names.DEPTH, rows=read.depths
     )

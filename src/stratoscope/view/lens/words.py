@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
 from stratoscope.analysis.lens.finding import Found, lens_in_words
-from stratoscope.analysis.lens.lenses import LOGIT, Lenses
+from stratoscope.analysis.lens.lenses import Lenses
 from stratoscope.analysis.lens.reading import NONE, Reading
 from stratoscope.analysis.lint.lint import applicable
+from stratoscope.trace.lenses import LOGIT_LENS
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.view.spec.viewspec import notes_of, provenance_of
 from stratoscope.words import capital, counted, isolate
@@ -35,7 +36,7 @@ def subtitle(dataset: xr.Dataset, found: Found) -> str:
     """Model, source where it is not a recording, and what the lens was fitted on."""
     provenance = provenance_of(dataset)
     parts = ["Simulated data" if provenance.source == names.SIMULATED else "", provenance.model]
-    if found.lens != LOGIT:
+    if found.lens != LOGIT_LENS:
         parts.append(fitted_on(dataset))
     return " · ".join(isolate(part) for part in parts if part)
 
@@ -62,7 +63,7 @@ def notes(dataset: xr.Dataset, lenses: Lenses, found: Found, shown: Reading) -> 
     yield Note("L24", INFO, f"D{found.last_depth} is the model's own output, the same in every lens.")
     if found.stable_share is not None:
         yield Note("L35", INFO, f"{found.stability()}: elsewhere hatched.")
-    elif found.lens != LOGIT:
+    elif found.lens != LOGIT_LENS:
         yield Note("L35", INFO, "How far the lens depends on its corpus is not known: it has no parts.")
     if (shown.likeliest == NONE).any():
         yield Note("L08", INFO, "Grey hatching: the lens was not fitted for this depth, or not read there.")

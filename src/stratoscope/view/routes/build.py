@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,18 +64,21 @@ def routes_spec(dataset: xr.Dataset, graph: xr.DataTree, look: Look = PLAIN, pag
     )
 
 
-def content_of(graph: xr.DataTree, panels: list[RoutePanel]) -> Routes:
+def content_of(graph: xr.DataTree, panels: Sequence[RoutePanel]) -> Routes:
     """Panels of one kind of weight."""
     summary = graph.attrs["summary"]
     row = names.QUANTITIES["route_effect" if summary["target"] else "route_weight"]
-    sizes = np.concatenate([np.abs(one.weight[one.edge_kind == 0]) for one in panels])
     weight = DrawnQuantity(
         row.name, row.label, row.unit, row.formula, signed=True, row_kind=names.DEPTH,
         rows=tuple(range(summary["layers"] + 1)),
     )  # fmt: skip
-    return Routes(
-        weight, _EFFECTS if summary["target"] else _STREAM, float(sizes.max(initial=0.0)) or 1.0, tuple(panels)
-    )
+    return Routes(weight, _EFFECTS if summary["target"] else _STREAM, widest_in(panels), tuple(panels))
+
+
+def widest_in(panels: Sequence[RoutePanel]) -> float:
+    """Size of the largest weight of a head in any of them."""
+    sizes = np.concatenate([np.abs(one.weight[one.of_heads]) for one in panels])
+    return float(sizes.max(initial=0.0)) or 1.0
 
 
 def most_whole(page: Page) -> int:

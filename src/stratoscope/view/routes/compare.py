@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in, rows_in, table_in
 from stratoscope.analysis.routes import recorded
-from stratoscope.analysis.routes.difference import MLP, Difference, Side, difference
+from stratoscope.analysis.routes.difference import ATTENTION, MLP, Difference, Side, difference
 from stratoscope.analysis.values.align import GAP, Alignment, align, token_keys
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.notes import INFO, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.choose.tokens import shown_tokens
-from stratoscope.view.routes.build import Placing, content_of, most_whole, panel_of
+from stratoscope.view.routes.build import Placing, content_of, most_whole, panel_of, widest_in
 from stratoscope.view.spec.buffers import indices
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
-from stratoscope.view.spec.routes import RoutePanel, RouteSides
+from stratoscope.view.spec.routes import LEAST_MLP, RoutePanel, RouteSides
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.tokens import ShownTokens, joined
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
@@ -30,7 +30,6 @@ from stratoscope.words import counted, number, percent, visible
 if TYPE_CHECKING:
     import xarray as xr
 
-_LEAST_MLP = 0.01  # share of the whole that runs through an MLP in either prompt, for its difference to be marked
 _Number = TypeVar("_Number", np.int32, np.uint8)
 ABSENT = (
     "An edge that only one prompt has among its recorded ones is not zero in the other: its difference is not known, "
@@ -99,12 +98,10 @@ def two_spec(
         notes.append(Note("L08", INFO, _absent(found)))
         called = two.labels
     content = content_of(graphs[0], panels)
-    sizes = [np.abs(panel.weight[panel.edge_kind == 0]) for panel in panels[:2]]
-    widest = float(np.concatenate(sizes).max(initial=0.0)) or 1.0
     return ViewSpec(
         _title(two, with_difference=with_difference),
         _subtitle(two),
-        replace(content, widest=widest, called=called),
+        replace(content, widest=widest_in(panels[:2]), called=called),
         look,
         joined(tokens),
         Selected(two.labels, of_trace=_left_out(two)),
@@ -201,7 +198,7 @@ def _marked(two: _Two, found: Difference) -> Difference:
         (int(column), row["to_depth"])
         for graph, at in zip(two.graphs, (two.columns.a, two.columns.b), strict=True)
         for row in rows_in(graph, "edges")
-        if row["kind"] == MLP and row["flow"] >= _LEAST_MLP
+        if row["kind"] == MLP and row["flow"] >= LEAST_MLP
         for column in np.flatnonzero(at == row["to_position"])
     }
     places = zip(found.kind, found.to_column.tolist(), found.to_depth.tolist(), strict=True)
@@ -258,7 +255,7 @@ def _difference_panel(two: _Two, found: Difference, start: int) -> RoutePanel:
 
 def _counts(found: Difference, a: str, b: str) -> str:
     """How many edges of heads are matched, and how many only one prompt has."""
-    heads = np.array([kind == "attention" for kind in found.kind], bool)
+    heads = np.array([kind == ATTENTION for kind in found.kind], bool)
     only_a, only_b = (int((heads & np.isnan(weight)).sum()) for weight in (found.b, found.a))
     both = counted(int(heads.sum()) - only_a - only_b, "edge")
     return f"orange: more in {b}, blue: less · {both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"

@@ -35,7 +35,7 @@ def page(spec: ViewSpec, still: bytes) -> str:
     """
     routes = spec.content
     assert isinstance(routes, Routes)
-    most = max(int((panel.edge_kind == 0).sum()) for panel in routes.panels)
+    most = max(int(panel.of_heads.sum()) for panel in routes.panels)
     return pages.render(
         "routes.html",
         title=spec.title,

@@ -82,7 +82,7 @@ def reading(content: Content, *, numbers: bool = False) -> str:
     if isinstance(content, Routes):
         shares = content.weight.unit == "1"
         view = "how much of the whole runs along what is shown" if shares else "how much of all effects is shown"
-        rows = "depths, D0 before the first block; what ends at D6 is of layer 5"
+        rows = "depths, D0 before the first block; what ends at D1 is of layer 0"
         return f"Columns: tokens in reading order. Rows: {rows}. “In view”: {view}, at each depth."
     if not isinstance(content, Maps):
         return ""

@@ -13,7 +13,7 @@ from stratoscope.view.sheet.items import LABEL_PAD, Box, Dot, Item, Line, Text
 from stratoscope.view.sheet.measures import Measures
 from stratoscope.view.sheet.route_columns import Columns, gap_lines
 from stratoscope.view.spec.palette import Theme
-from stratoscope.view.spec.routes import RoutePanel, Routes
+from stratoscope.view.spec.routes import CARRY_OVER, LEAST_MLP, MLP, RoutePanel, Routes
 from stratoscope.words import percent
 
 WIDEST, _THINNEST = 5.0, 0.45  # points of an edge
@@ -21,9 +21,7 @@ _STREAM = 1.6  # points of a token's own stream that is all of the next one
 BOW = 0.3  # inches of the widest bow of a head that brings a token's own value
 BESIDE = 0.45  # inches at the right of a panel for bows and names of its last column
 _MOST_NAMES = 14  # heads that are named in a panel
-_LEAST_MLP = 0.01  # share of the whole that runs through an MLP which is marked
 _OPACITIES = 8  # steps, so that a stream is a few lines and not one for each layer
-_ATTENTION, _CARRY, _MLP = 0, 1, 2
 _LEAST_DASHED = 0.11  # inches of a row that has a dashed line of its own for what is not in view
 _ROW_STEP = 0.125  # inches between row labels, at least
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
@@ -119,7 +117,7 @@ class RouteDrawing:
         """Tokens' own streams: as wide as their weight, fainter where less runs through them."""
         panel, items = self.panel, list[Item]()
         runs: dict[int, list[tuple[int, float, float]]] = {}
-        for place in np.flatnonzero(panel.edge_kind == _CARRY).tolist():
+        for place in np.flatnonzero(panel.edge_kind == CARRY_OVER).tolist():
             weight, flow = float(panel.weight[place]), float(panel.flow[place])
             known = not math.isnan(weight) and panel.sides is None
             width = round(_STREAM * min(1.5, abs(weight)) * 4) / 4 if known else 0.75
@@ -143,7 +141,7 @@ class RouteDrawing:
         """Edges of heads, those through which most runs on top; those between the same nodes lie beside each other."""
         panel, found = self.panel, list[tuple[Line, int]]()
         beside: dict[tuple[int, int, int], int] = {}
-        places = np.flatnonzero(panel.edge_kind == _ATTENTION)
+        places = np.flatnonzero(panel.of_heads)
         for place in places[np.argsort(-panel.flow[places], kind="stable")].tolist():
             start, end, low = (int(of[place]) for of in (panel.from_column, panel.to_column, panel.from_depth))
             if start < 0:
@@ -167,9 +165,9 @@ class RouteDrawing:
     def _mlps(self) -> list[Item]:
         """A square on the stream, as large as the MLP's weight, where much runs through it."""
         panel, items = self.panel, list[Item]()
-        for place in np.flatnonzero(panel.edge_kind == _MLP).tolist():
+        for place in np.flatnonzero(panel.edge_kind == MLP).tolist():
             weight, flow = drawn_weight(panel, place)[0], float(panel.flow[place])
-            if flow < _LEAST_MLP:
+            if flow < LEAST_MLP:
                 continue
             size = min(0.1, 0.6 * self.row, 0.03 + 0.1 * math.sqrt(min(abs(weight), 1.0)))
             colour = self.theme.side_a if weight >= 0 else self.theme.side_b
@@ -180,7 +178,7 @@ class RouteDrawing:
     def _nodes(self) -> list[Item]:
         """A dot wherever a shown edge begins or ends, and the end of all ways."""
         panel, size = self.panel, min(0.05, 0.4 * self.row)
-        heads = (panel.edge_kind == _ATTENTION) & (panel.from_column >= 0)
+        heads = panel.of_heads & (panel.from_column >= 0)
         ends = zip(panel.to_column[heads].tolist(), panel.to_depth[heads].tolist(), strict=True)
         starts = zip(panel.from_column[heads].tolist(), panel.from_depth[heads].tolist(), strict=True)
         items: list[Item] = [

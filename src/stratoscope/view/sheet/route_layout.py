@@ -12,7 +12,7 @@ from stratoscope.view.sheet.measures import measures_of
 from stratoscope.view.sheet.route_columns import Columns, RouteAxis, columns_in
 from stratoscope.view.sheet.route_drawing import BESIDE, WIDEST, RouteDrawing, edge_width
 from stratoscope.view.spec.page import PLAIN_PAGE, Page
-from stratoscope.view.spec.routes import RoutePanel, Routes
+from stratoscope.view.spec.routes import MLP, RoutePanel, Routes
 from stratoscope.view.spec.viewspec import ViewSpec
 from stratoscope.words import number, percent
 
@@ -134,7 +134,7 @@ class _Layout:
             (line(edge_width(half, content), theme.side_b), f"takes away {said(half)}", _SAMPLE),
             (line(1.6, theme.faint), "the token's own stream", _SAMPLE),
         ]
-        if any((panel.edge_kind == 2).any() for panel in content.panels):
+        if any((panel.edge_kind == MLP).any() for panel in content.panels):
             entries.append((square, "MLP", _MARK))
         entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
         if content.called:

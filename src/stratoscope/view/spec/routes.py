@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stratoscope.view.spec.buffers import Flags, Indices, Numbers
 from stratoscope.view.spec.document import Json
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import DrawnQuantity
+
+ATTENTION, CARRY_OVER, MLP = range(3)  # as `edge_kind`: places in names.ROUTE_KINDS
+LEAST_MLP = 0.01  # share of the whole that runs through an MLP which is marked
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +148,12 @@ class RoutePanel:
         """How many tokens have a column."""
         return self.stop - self.start
 
+    @property
+    def of_heads(self) -> NDArray[np.bool_]:
+        """Which edges are of heads, [edge]."""
+        of_heads: NDArray[np.bool_] = self.edge_kind == ATTENTION
+        return of_heads
+
 
 @dataclass(frozen=True)
 class Routes:
@@ -190,7 +202,7 @@ class Routes:
                     "rest": panel.rest,
                     "first_token": panel.first_token,
                     "bias": panel.bias,
-                    "edges": int((panel.edge_kind == 0).sum()),
+                    "edges": int(panel.of_heads.sum()),
                 }
                 for panel in self.panels
             ],
