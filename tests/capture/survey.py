@@ -16,12 +16,12 @@ from tiny_any import ARCHITECTURES, tiny_of
 
 from stratoscope import capture
 from stratoscope.errors import StratoscopeError
-from stratoscope.names import ATTENTION, LOGITS, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, SUMMARIES, TARGETS
+from stratoscope.names import ATTENTION, LOGITS, NORMS, PEAKS, PROMPTS, QUANTITIES, RESIDUAL, ROUTES, SUMMARIES, TARGETS
 
 _FACTORS = {"norm ×": "input_scale", "logits ×": "logit_scale", "soft-cap": "soft_cap"}
 _UNEXPLAINED = "its logits cannot be explained"
 TEXTS = ["a text of some length", "another one"]
-_DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS)
+_DENSE = (NORMS, RESIDUAL, PEAKS, PROMPTS, ROUTES)
 _LISTED = {
     **{"Llama": "llama", "Mistral": "mistral", "Mixtral": "mixtral", "Qwen2": "qwen2", "Qwen3": "qwen3"},
     **{"Qwen2-MoE": "qwen2_moe", "Qwen3-MoE": "qwen3_moe", "Gemma": "gemma", "Gemma2": "gemma2"},
@@ -75,7 +75,7 @@ def _record(name: str, model: Any, folder: Path) -> Finding:
     without, why = _explained(model, folder / "dense", _DENSE)
     if not isinstance(without, str):
         return Finding(name, without, attention=first, unexplained=why)
-    writes, why = _explained(model, folder / "writes", (NORMS, RESIDUAL))
+    writes, why = _explained(model, folder / "writes", (NORMS, RESIDUAL, ROUTES))
     if isinstance(writes, str):
         return Finding(name, refused=without)
     return Finding(name, writes, attention="none", unexplained=why)
@@ -117,7 +117,7 @@ def _row(finding: Finding) -> str:
     trace = finding.trace
     receipt = trace.attrs["receipt"]
     groups = list(dict.fromkeys(QUANTITIES[name].group for name in trace.data_vars))
-    groups = [group for group in groups if group not in (LOGITS, TARGETS)]
+    groups = [group for group in groups if group not in (LOGITS, TARGETS, ROUTES)]
     recorded = "all" if groups == list(SUMMARIES) else ", ".join(groups)
     experts = any(run["experts"] for run in trace.attrs["model"].get("mlps", []))
     notes = ["Mixture of experts."] if experts else []
@@ -126,7 +126,8 @@ def _row(finding: Finding) -> str:
     if finding.attention not in ("yes", "none"):
         notes.append(f"Attention: {_reason(finding.attention)}.")
     replay = f"{receipt['additions']}, {receipt['residual_replay'].split(' in ')[0]}"
-    cells = (finding.name, recorded, replay, head_of(receipt), _sums(finding), gate_of(receipt), " ".join(notes))
+    proved = (head_of(receipt), _sums(finding), _split(trace), gate_of(receipt))
+    cells = (finding.name, recorded, replay, *proved, " ".join(notes))
     return f"| {' | '.join(cells)} |".replace("\n", " ")
 
 
@@ -144,6 +145,15 @@ def _sums(finding: Finding) -> str:
         split = int((~np.isnan(values)).reshape(len(values), layers, -1).any((0, 2)).sum())
         said += [] if split == layers else [f"{words} of {split} of {layers} layers" if split else f"no {words}"]
     return ", ".join(said)
+
+
+def _split(trace: Any) -> str:
+    """Within what routes add up, and of which layers attention is split by source token."""
+    found, layers = trace.attrs["receipt"]["routes"], trace.sizes["layer"]
+    worst = max(value for name, value in found.items() if name.endswith("error"))
+    split = int((trace.route_source.values >= 0).any((0, 2)).sum())
+    edges = "" if split == layers else f", edges of {split} of {layers} layers" if split else ", no edges"
+    return f"within {'1e-6' if worst <= 1e-6 else '1e-5'} of Σ\\|share\\|{edges}"
 
 
 def head_of(receipt: Any) -> str:
@@ -187,12 +197,15 @@ residual, peaks, prompts and attention. What **head** and **gate** prove is in
 [receipt.md](receipt.md#before-anything-is-recorded); what is not proved stands there with the reason, and stops no
 recording. **Direct contributions** is what `--record logits` gave: how far the parts are from adding up to the model's
 own logits, for two targets against the mean of the vocabulary, and of which layers heads and neurons are parts; or why
-it is refused ([effects](effects.md#direct-contributions)).
+it is refused ([effects](effects.md#direct-contributions)). **Routes** is what `--record routes` gave: how far edges,
+biases and what is carried over are from adding up to the residual stream in front of the MLP, and that and the MLP to
+what leaves the block; and of which layers attention is split into edges ([routes](routes.md)). Of the others it is one
+sum, and "what to know" says why.
 
 ## Tested number by number
 
-| family | groups | the block's output | head | direct contributions | gate | what to know |
-|---|---|---|---|---|---|---|
+| family | groups | the block's output | head | direct contributions | routes | gate | what to know |
+|---|---|---|---|---|---|---|---|
 {listed}
 
 Mixtures of experts record the router's choice (`router_expert`, `router_weight`); a neuron is then (expert, i), what it
@@ -205,8 +218,8 @@ the implementations `grouped_mm` (transformers' default) and `batched_mm`, and `
 
 ### Recorded
 
-| model type | groups | the block's output | head | direct contributions | gate | what to know |
-|---|---|---|---|---|---|---|
+| model type | groups | the block's output | head | direct contributions | routes | gate | what to know |
+|---|---|---|---|---|---|---|---|
 {recorded}
 
 ### Refused by name

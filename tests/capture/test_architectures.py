@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from survey import page, survey_listed, survey_others
 
@@ -73,6 +75,19 @@ def test_contributions_add_up_in_every_model_with_a_proved_head(survey: Survey) 
         whole |= {finding.name} if finding.attention == "yes" and found and "head_logit" not in finding.trace else set()
     assert unexplained == UNPROVED["head"]
     assert whole == {"whisper"}  # its configuration does not say how many heads the decoder has
+
+
+def test_routes_add_up_in_every_model_that_is_recorded(survey: Survey) -> None:
+    """Where attention is not split into edges, the receipt says why, layer by layer."""
+    for finding in (one for one in (*survey[0], *survey[1]) if one.trace is not None):
+        trace, receipt = finding.trace, finding.trace.attrs["receipt"]
+        assert 0 < receipt["routes"]["error"] <= 1e-5, finding.name
+        assert receipt["routes"]["mlp_error"] <= 1e-5, finding.name
+        whole = (trace.route_source.values < 0).all((0, 2)) & (trace.route_other_size.values > 0).any(0)
+        said = [limit for limit in receipt["limits"] if "not split by source token" in limit]
+        for layer in np.flatnonzero(whole):
+            named = (re.match(r"Layers? ([\d, ]+):", limit) for limit in said)
+            assert any(one and str(layer) in one[1].split(", ") for one in named), (finding.name, layer)
 
 
 def test_the_page_on_architectures_says_what_recording_gave(survey: Survey) -> None:

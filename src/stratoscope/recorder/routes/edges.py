@@ -85,19 +85,19 @@ def edges_into(out: Edges, given: Given, valid: Tensor, read: Tensor, scratch: S
     values = values.view(-1, keys, width)
     fits = values.device.type == "cpu" and out.weight.shape[1] <= MOST_EDGES
     compiled = kernel(_KERNEL) if fits else None
-    everything = compiled is not None and mask.sees_all_before
+    everything = compiled is not None and isinstance(rows, ScoreRows) and mask.sees_all_before
     for start, stop, low, high in mask.chunks(rows.heads):
         reading = read[:, start:stop].transpose(1, 2).reshape(len(values), -1, width)
         along = scratch.get("edges/along", *reading.shape[:2], high - low, device=values.device)
         torch.bmm(reading, values[:, low:high].transpose(1, 2), out=along)
         along = along.view(batch, rows.heads, stop - start, high - low)
-        visible = mask.rows(start, stop, low, high)
+        visible = None if everything else mask.rows(start, stop, low, high)
         if compiled is not None:
             weights, applied = _unfinished(rows, start, stop, low, high, visible, scratch)
             compiled(
                 weights.data_ptr(),
                 along.data_ptr(),
-                None if everything else visible.data_ptr(),
+                None if visible is None else visible.data_ptr(),
                 *weights.shape,
                 start,
                 low,
@@ -111,16 +111,18 @@ def edges_into(out: Edges, given: Given, valid: Tensor, read: Tensor, scratch: S
                 out.other_size.data_ptr(),
             )
             continue
+        assert visible is not None
         weights = rows.applied(start, stop, low, high, visible, scratch)
         _keep(out, along.mul_(weights).masked_fill_(~visible[:, None], 0), start, low, valid.shape[1])
 
 
 def _unfinished(
-    rows: AttentionRows, start: int, stop: int, low: int, high: int, visible: Tensor, scratch: Scratch
+    rows: AttentionRows, start: int, stop: int, low: int, high: int, visible: Tensor | None, scratch: Scratch
 ) -> tuple[Tensor, bool]:
     """Scores, or weights that are applied as they are, for the kernel to write into; and which of both."""
     if isinstance(rows, ScoreRows):
         return rows.scores(start, stop, low, high, scratch), False
+    assert visible is not None
     weights = rows.applied(start, stop, low, high, visible, scratch)
     return scratch.get("weights", *weights.shape, device=rows.device).copy_(weights), True
 
