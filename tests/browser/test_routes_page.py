@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 import stratoscope
 from route_traces import large_trace, route_trace
-from stratoscope.view.routes.routes import routes_view
+from stratoscope.view.routes.chosen import routed
 from stratoscope.view.spec.routes import RoutePanel, Routes
 from stratoscope.words import number, percent
 
@@ -57,7 +57,7 @@ def pair() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def view() -> Routes:
-    content = routes_view(pair(), prompt=[0, 1], edges=EDGES, difference=True).content
+    content = routed(pair(), prompt=[0, 1], edges=EDGES, difference=True).spec().content
     assert isinstance(content, Routes)
     return content
 

@@ -14,7 +14,7 @@ from sheets import outside, overlapping, words
 import stratoscope
 from route_traces import large_trace, route_trace
 from stratoscope.errors import StratoscopeError
-from stratoscope.view.routes.routes import routes_view
+from stratoscope.view.routes.chosen import routed
 from stratoscope.view.sheet.items import Box, Dot, Line, Sheet
 from stratoscope.view.sheet.route_layout import arrange_routes
 from stratoscope.view.spec.look import Look
@@ -25,7 +25,7 @@ from stratoscope.words import percent
 
 
 def laid_out(trace: xr.Dataset, page: Page | None = None, **asked: Any) -> tuple[ViewSpec, Routes, Sheet]:
-    spec = routes_view(trace, Look(theme="dark"), **asked)
+    spec = routed(trace, **asked).spec(Look(theme="dark"))
     assert isinstance(spec.content, Routes)
     return spec, spec.content, arrange_routes(spec, spec.content, page or Page())
 
@@ -168,7 +168,7 @@ def test_two_prompts_stand_in_one_set_of_columns_on_one_scale(lengths: tuple[int
 
 def test_two_prompts_fit_a_narrow_page() -> None:
     page = Page(width=3.35)
-    spec = routes_view(two((40, 44), {1: " hut"}), prompt=[0, 1], edges=12, page=page)
+    spec = routed(two((40, 44), {1: " hut"}), prompt=[0, 1], edges=12).spec(page=page)
     assert isinstance(spec.content, Routes)
     sheet = arrange_routes(spec, spec.content, page)
     assert outside(sheet) == []
@@ -212,7 +212,7 @@ def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
     content = laid_out(trace, prompt=[0, 1], edges=10, token=6)[1]
     assert [panel.end for panel in content.panels] == [8, 8]
     with pytest.raises(StratoscopeError, match="no token of p0 stands beside token 1 of p1"):
-        routes_view(trace, prompt=[1, 0], edges=10, token=1)
+        routed(trace, prompt=[1, 0], edges=10, token=1)
 
 
 @pytest.mark.parametrize(("asked", "why"), [
@@ -222,7 +222,7 @@ def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
 ])  # fmt: skip
 def test_what_is_no_pair_is_refused(asked: dict[str, Any], why: str) -> None:
     with pytest.raises(StratoscopeError, match=why):
-        routes_view(two((3, 3)), edges=10, **asked)
+        routed(two((3, 3)), edges=10, **asked)
 
 
 def test_a_graph_of_other_viewers_is_of_one_prompt(tmp_path: Path) -> None:
