@@ -46,8 +46,9 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
         float64 [token or prompt, layer or depth]: root mean square of the difference over the other axes, divided by
         that of the wanted values or, where those are small, by their median over the tokens of the layer. Quantities
         between −1 and 1 are taken as they are, and so are logarithms of probabilities and of odds where they are small:
-        a difference between two is a ratio already, and they are nearly 0 where a model is sure. Infinite where only one of the two is defined, or where only one is
-        infinite (a norm relative to an input of zero); NaN where none is defined.
+        a difference between two is a ratio already, and they are nearly 0 where a model is sure. Infinite where only
+        one of the two is defined, or where only one is infinite (a norm relative to an input of zero); NaN where none
+        is defined.
     """
     only_one = np.isnan(recorded) != np.isnan(wanted)
     given, infinite = wanted, np.isinf(wanted)
