@@ -205,6 +205,15 @@ def test_targets_at_the_last_depth_are_those_of_direct_contributions(tmp_path: P
     assert "lens_target_logit" not in run(tmp_path / "without", tiny("Qwen2"))
 
 
+def test_a_model_that_is_sure_of_its_answer_is_recorded(tmp_path: Path) -> None:
+    model = tiny("Llama")
+    with torch.no_grad():
+        model.model.norm.weight.mul_(150.0)
+    trace = run(tmp_path / "t", model)
+    logprob = trace.lens_answer_logprob.values[:, -1]
+    assert np.nanmedian(np.abs(logprob)) < 1e-4  # a nat's rounding is more than 1e-4 of that
+
+
 def test_texts_of_all_tokens_that_are_read_are_in_the_trace(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", tiny("Llama"))
     tokens = {str(one) for one in np.unique(trace.lens_token.values) if one >= 0}
