@@ -190,6 +190,22 @@ def test_a_difference_is_dashed_where_only_one_prompt_has_the_edge_and_never_dra
     assert "rest (not known)" not in words(sheet)
 
 
+def test_an_edge_without_a_counterpart_is_not_said_to_be_recorded_in_one_prompt_only() -> None:
+    spec, content, sheet = laid_out(two((9, 9), {4: " hut"}), prompt=[0, 1], edges=40, difference=True)
+    panel = content.panels[2]
+    assert panel.sides is not None
+    heads = panel.edge_kind == 0
+    at_hatched = (panel.unmatched[panel.to_column] | panel.unmatched[panel.from_column]).astype(bool)
+    apart = heads & at_hatched
+    only_a, only_b = (int((heads & ~at_hatched & np.isnan(one)).sum()) for one in (panel.sides.b, panel.sides.a))
+    assert apart.sum() > 0
+    counts = f"{only_a} only in p0, {only_b} only in p1, {apart.sum()} at tokens without an equal one"
+    assert panel.detail.endswith(counts)
+    assert counts in words(sheet)  # whole, not cut
+    assert any("hatched tokens have no counterpart" in note.text for note in spec.notes)
+    assert any("no larger than" in note.text for note in spec.notes) == np.isfinite(panel.sides.most).any()
+
+
 def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
     trace = two((9, 11))
     trace["text"].values[9:] = ["<s>", " now", ",", *trace["text"].values[1:9]]
