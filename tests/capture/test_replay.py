@@ -302,6 +302,13 @@ def test_differences_of_bounded_quantities_are_taken_as_they_are() -> None:
     np.testing.assert_allclose(found[:, 0], [0.01, 0.01])
 
 
+@pytest.mark.parametrize("name", ["lens_answer_logprob", "lens_target_logit", "opener_log_odds"])
+def test_logarithms_that_are_nearly_0_are_taken_as_they_are(name: str) -> None:
+    wanted = np.array([[-1e-5], [-2e-5], [-20.0]])
+    found = relative_difference(wanted + 0.01, wanted, QUANTITIES[name])
+    np.testing.assert_allclose(found[:, 0], [0.01, 0.01, 0.01 / 20])
+
+
 def test_differences_over_heads_leave_out_what_is_undefined_in_both() -> None:
     wanted = np.array([[[3.0, np.nan]], [[3.0, 3.0]], [[np.nan, np.nan]]])
     found = relative_difference(wanted * 1.1, wanted, QUANTITIES["attn_received"])

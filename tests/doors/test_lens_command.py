@@ -59,6 +59,14 @@ def test_a_model_is_recorded_with_lenses_alone_and_its_trace_is_gone(monkeypatch
     assert not asked["out"].exists()
 
 
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trace that holds no lenses."""
+    folder = tmp_path_factory.mktemp("without")
+    stratoscope.simulate(folder / "run.trace", prompts=2, tokens=4, layers=1, record="norms")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
@@ -69,8 +77,10 @@ def test_a_model_is_recorded_with_lenses_alone_and_its_trace_is_gone(monkeypatch
         (("run.trace", "-o", "x.txt"), "a picture is a .png, .svg or .pdf file"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_with_what_to_do(words: tuple[str, ...], what: str) -> None:
-    stratoscope.simulate("run.trace", prompts=2, tokens=4, layers=1, record="norms")
+def test_what_cannot_be_drawn_is_refused_with_what_to_do(
+    without: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.chdir(without)
     code, said, error = run(*words)
     assert (code != 0, said) == (True, "")
     assert what in error

@@ -38,6 +38,15 @@ def test_it_draws_a_trace_beside_it_and_tells_edges_as_json() -> None:
     assert "Routes towards" in Path("t.svg").read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trace of routes, and one without."""
+    folder = tmp_path_factory.mktemp("traces")
+    for name, group in (("run", "routes"), ("norms", "norms")):
+        stratoscope.simulate(folder / f"{name}.trace", prompts=1, tokens=4, layers=1, record=group)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
@@ -49,9 +58,10 @@ def test_it_draws_a_trace_beside_it_and_tells_edges_as_json() -> None:
         (("norms.trace",), "--record routes"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_with_what_to_do(words: tuple[str, ...], what: str) -> None:
-    stratoscope.simulate("run.trace", prompts=1, tokens=4, layers=1, record="routes")
-    stratoscope.simulate("norms.trace", prompts=1, tokens=4, layers=1, record="norms")
+def test_what_cannot_be_drawn_is_refused_with_what_to_do(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.chdir(traces)
     code, said, error = run(*words)
     assert code in (1, 2)
     assert said == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ PROMPTS = {
     "induction": ("d a f b e c a", "g h i g", "c a b f e d i a"),
 }
 ANSWERS = {"copy head": "bac", "induction": "fhb"}
+TOWARDS = "induction"  # of it effects of edges are recorded too
 MODELS: dict[str, Callable[[], Any]] = {
     "copy head": hand_built.copy_head,
     "previous-token head": hand_built.previous_token_head,
@@ -55,16 +55,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     def record(model: str, prompts: str = "") -> xr.Dataset:
         key = (model, prompts or model)
         if key not in made:
-            made[key] = capture(MODELS[model](), PROMPTS[key[1]], folder / f"{len(made)}.trace")
+            asked = {"record": "routes,effects", "calibration": 0} if model == TOWARDS else {"record": "routes"}
+            made[key] = stratoscope.capture(
+                MODELS[model](), [*PROMPTS[key[1]]], folder / f"{len(made)}.trace", tokenizer=hand_built.tokenizer(),
+                **asked,
+            ).load()  # fmt: skip
         return made[key]
 
     return record
-
-
-def capture(model: Any, prompts: tuple[str, ...], out: Path) -> xr.Dataset:
-    return stratoscope.capture(
-        model, [*prompts], out, record="routes,effects", tokenizer=hand_built.tokenizer(), calibration=0
-    ).load()
 
 
 def at(trace: xr.Dataset, number: int, edge: Edge) -> dict[tuple[int, int], float]:
@@ -133,9 +131,9 @@ def test_the_graph_takes_the_planted_edges_before_all_others(recorded: Recorded,
         assert (before.token, before.layer, before.head, before.source) in order[:4]
 
 
-@pytest.mark.parametrize("number", range(len(PROMPTS["induction"])))
+@pytest.mark.parametrize("number", range(len(PROMPTS[TOWARDS])))
 def test_towards_the_answer_no_edge_off_the_path_is_a_third_of_one_on_it(recorded: Recorded, number: int) -> None:
-    trace = recorded("induction")
+    trace = recorded(TOWARDS)
     here = np.flatnonzero(trace.prompt.values == number)
     part = trace.isel(token=here, target=0)
     effects: dict[Edge, float] = {}
@@ -145,6 +143,6 @@ def test_towards_the_answer_no_edge_off_the_path_is_a_third_of_one_on_it(recorde
         if head >= 0:
             edge = Edge(token, layer, head, int(part.route_effect_source.isel(cell)))
             effects[edge] = float(part.route_effect.isel(cell))
-    planted = [effects.pop(edge) for edge in path("induction", PROMPTS["induction"][number])]
+    planted = [effects.pop(edge) for edge in path(TOWARDS, PROMPTS[TOWARDS][number])]
     assert min(planted) > 0
     assert max(map(abs, effects.values())) <= OFF_PATH * min(planted)

@@ -8,7 +8,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.trace.prompts import Prompts
-from stratoscope.view.routes.routes import routes_view
+from stratoscope.view.routes.chosen import routed
 from stratoscope.view.spec.routes import RouteNeurons, RoutePanel, Routes
 from stratoscope.words import readable
 
@@ -19,7 +19,7 @@ def trace() -> xr.Dataset:
 
 
 def drawn(trace: xr.Dataset, prompt: int, target: int | None) -> tuple[RoutePanel, RouteNeurons]:
-    content = routes_view(trace, prompt=prompt, target=target, edges=30).content
+    content = routed(trace, prompt=prompt, target=target, edges=30).spec().content
     assert isinstance(content, Routes)
     (panel,) = content.panels
     assert panel.neurons is not None
@@ -66,6 +66,6 @@ def test_what_a_neuron_promotes_stands_beside_it_where_it_is_recorded(trace: xr.
 
 def test_without_neurons_there_are_none(trace: xr.Dataset) -> None:
     bare = trace.drop_vars(["peak_neuron", "effect_neuron"])
-    content = routes_view(bare, prompt=0, edges=30).content
+    content = routed(bare, prompt=0, edges=30).spec().content
     assert isinstance(content, Routes)
     assert content.panels[0].neurons is None

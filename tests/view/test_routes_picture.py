@@ -14,7 +14,7 @@ from sheets import outside, overlapping, words
 import stratoscope
 from route_traces import large_trace, route_trace
 from stratoscope.errors import StratoscopeError
-from stratoscope.view.routes.routes import routes_view
+from stratoscope.view.routes.chosen import routed
 from stratoscope.view.sheet.items import Box, Dot, Line, Sheet
 from stratoscope.view.sheet.route_layout import arrange_routes
 from stratoscope.view.spec.look import Look
@@ -25,7 +25,7 @@ from stratoscope.words import percent
 
 
 def laid_out(trace: xr.Dataset, page: Page | None = None, **asked: Any) -> tuple[ViewSpec, Routes, Sheet]:
-    spec = routes_view(trace, Look(theme="dark"), **asked)
+    spec = routed(trace, **asked).spec(Look(theme="dark"))
     assert isinstance(spec.content, Routes)
     return spec, spec.content, arrange_routes(spec, spec.content, page or Page())
 
@@ -168,7 +168,7 @@ def test_two_prompts_stand_in_one_set_of_columns_on_one_scale(lengths: tuple[int
 
 def test_two_prompts_fit_a_narrow_page() -> None:
     page = Page(width=3.35)
-    spec = routes_view(two((40, 44), {1: " hut"}), prompt=[0, 1], edges=12, page=page)
+    spec = routed(two((40, 44), {1: " hut"}), prompt=[0, 1], edges=12).spec(page=page)
     assert isinstance(spec.content, Routes)
     sheet = arrange_routes(spec, spec.content, page)
     assert outside(sheet) == []
@@ -190,13 +190,29 @@ def test_a_difference_is_dashed_where_only_one_prompt_has_the_edge_and_never_dra
     assert "rest (not known)" not in words(sheet)
 
 
+def test_an_edge_without_a_counterpart_is_not_said_to_be_recorded_in_one_prompt_only() -> None:
+    spec, content, sheet = laid_out(two((9, 9), {4: " hut"}), prompt=[0, 1], edges=40, difference=True)
+    panel = content.panels[2]
+    assert panel.sides is not None
+    heads = panel.edge_kind == 0
+    at_hatched = (panel.unmatched[panel.to_column] | panel.unmatched[panel.from_column]).astype(bool)
+    apart = heads & at_hatched
+    only_a, only_b = (int((heads & ~at_hatched & np.isnan(one)).sum()) for one in (panel.sides.b, panel.sides.a))
+    assert apart.sum() > 0
+    counts = f"{only_a} only in p0, {only_b} only in p1, {apart.sum()} at tokens without an equal one"
+    assert panel.detail.endswith(counts)
+    assert counts in words(sheet)  # whole, not cut
+    assert any("hatched tokens have no counterpart" in note.text for note in spec.notes)
+    assert any("no larger than" in note.text for note in spec.notes) == np.isfinite(panel.sides.most).any()
+
+
 def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
     trace = two((9, 11))
     trace["text"].values[9:] = ["<s>", " now", ",", *trace["text"].values[1:9]]
     content = laid_out(trace, prompt=[0, 1], edges=10, token=6)[1]
     assert [panel.end for panel in content.panels] == [8, 8]
     with pytest.raises(StratoscopeError, match="no token of p0 stands beside token 1 of p1"):
-        routes_view(trace, prompt=[1, 0], edges=10, token=1)
+        routed(trace, prompt=[1, 0], edges=10, token=1)
 
 
 @pytest.mark.parametrize(("asked", "why"), [
@@ -206,7 +222,7 @@ def test_the_way_of_the_second_prompt_ends_beside_that_of_the_first() -> None:
 ])  # fmt: skip
 def test_what_is_no_pair_is_refused(asked: dict[str, Any], why: str) -> None:
     with pytest.raises(StratoscopeError, match=why):
-        routes_view(two((3, 3)), edges=10, **asked)
+        routed(two((3, 3)), edges=10, **asked)
 
 
 def test_a_graph_of_other_viewers_is_of_one_prompt(tmp_path: Path) -> None:

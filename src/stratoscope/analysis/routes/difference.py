@@ -79,6 +79,12 @@ class Difference:
         """B − A; NaN where either is not recorded; [edge]."""
         return self.b - self.a
 
+    @property
+    def is_bounded(self) -> NDArray[np.bool_]:
+        """Which have a counterpart that is not recorded, and so is only known to be small; [edge]."""
+        bounded: NDArray[np.bool_] = np.isfinite(self.most)
+        return bounded
+
     def at(self, which: Sequence[bool]) -> Difference:
         """Some of the edges."""
         kept = np.asarray(which, bool)

@@ -12,6 +12,7 @@ from stratoscope.names import PROMPT, QUANTITIES, Quantity
 
 Replayed = dict[str, dict[int, Tensor]]  # quantity -> layer (or depth) -> float64 values, tokens or prompts first
 STRONGEST = "strongest writes"  # compared with peak_write: no stronger neuron was left out
+_LOG_ODDS = ("lens_target_logit",)  # of two tokens: 0 where both are as likely
 DIFFERENCE = "difference of "  # before the name of what was compared during the replay: relative differences
 
 
@@ -44,8 +45,10 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
     ndarray
         float64 [token or prompt, layer or depth]: root mean square of the difference over the other axes, divided by
         that of the wanted values or, where those are small, by their median over the tokens of the layer. Quantities
-        between −1 and 1 are taken as they are. Infinite where only one of the two is defined, or where only one is
-        infinite (a norm relative to an input of zero); NaN where none is defined.
+        between −1 and 1 are taken as they are, and so are logarithms of probabilities and of odds where they are small:
+        a difference between two is a ratio already, and they are nearly 0 where a model is sure. Infinite where only
+        one of the two is defined, or where only one is infinite (a norm relative to an input of zero); NaN where none
+        is defined.
     """
     only_one = np.isnan(recorded) != np.isnan(wanted)
     given, infinite = wanted, np.isinf(wanted)
@@ -55,6 +58,7 @@ def relative_difference(recorded: np.ndarray, wanted: np.ndarray, quantity: Quan
     bounded = quantity.unit == "1" and not quantity.log
     size, error = (_root_mean_square(wanted), _root_mean_square(difference))
     typical = np.ones_like(size[:1]) if bounded or quantity.unit == "tokens" else _median(size, axis=0)[None]
+    typical = np.fmax(typical, 1.0) if quantity.unit == "nat" or quantity.name in _LOG_ODDS else typical
     scale = np.fmax(size, typical)
     return np.where(error == 0, 0.0, error / np.where(scale > 0, scale, 1.0))
 

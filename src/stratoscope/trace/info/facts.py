@@ -15,7 +15,7 @@ from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
 from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
 from stratoscope.trace.info.explained import explained
-from stratoscope.trace.info.lens import lens_facts, lens_of, lens_text
+from stratoscope.trace.info.fitted_lens import lens_facts, lens_of, lens_text
 from stratoscope.trace.info.lenses_and_routes import lenses, routes
 from stratoscope.trace.info.text import facts_text
 from stratoscope.trace.lenses import JACOBIAN_LENS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stratoscope import defaults
 from stratoscope.analysis.routes.graph import route_graph
 from stratoscope.analysis.values.align import GAP, align, token_keys
 from stratoscope.errors import InputError, UsageError
@@ -48,11 +49,11 @@ def routed(
     inputs: Inputs,
     *,
     prompt: PromptChoice = None,
-    token: int | None,
-    target: TargetChoice,
-    edges: int,
-    first_token: bool,
-    difference: bool,
+    token: int | None = None,
+    target: TargetChoice = None,
+    edges: int = defaults.ROUTE_EDGES,
+    first_token: bool = defaults.FIRST_TOKEN,
+    difference: bool = False,
 ) -> Routed:
     """Choose the edges of one or two prompts.
 

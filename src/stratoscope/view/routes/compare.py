@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _Number = TypeVar("_Number", np.int32, np.uint8)
+NO_COUNTERPART = "Edges at hatched tokens have no counterpart and are not compared: they are drawn dashed."
 ABSENT = (
-    "An edge that only one prompt has among its recorded ones is not zero in the other: its difference is not known, "
+    "edge that only one prompt has among its recorded ones is not zero in the other: its difference is not known, "
     "and it is drawn dashed. In the other prompt it is no larger than the smallest edge recorded there"
 )
 
@@ -95,7 +96,7 @@ def two_spec(
         found = difference(_side(two, 0), _side(two, 1), two.columns)
         tokens.append(_tokens_of_both(two, *tokens))
         panels.append(_difference_panel(two, _marked(two, found), start=2 * width))
-        notes.append(Note("L08", INFO, _absent(found)))
+        notes += [Note("L08", INFO, sentence) for sentence in _absent(found)]
         called = two.labels
     content = content_of(graphs[0], panels)
     return ViewSpec(
@@ -254,17 +255,23 @@ def _difference_panel(two: _Two, found: Difference, start: int) -> RoutePanel:
 
 
 def _counts(found: Difference, a: str, b: str) -> str:
-    """How many edges of heads are matched, and how many only one prompt has."""
+    """How many edges of heads are matched, how many only one prompt has, and how many have no counterpart."""
     heads = np.array([kind == ATTENTION for kind in found.kind], bool)
-    only_a, only_b = (int((heads & np.isnan(weight)).sum()) for weight in (found.b, found.a))
-    both = counted(int(heads.sum()) - only_a - only_b, "edge")
-    return f"orange: more in {b}, blue: less · {both} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
+    both = int((heads & np.isfinite(found.difference)).sum())
+    only_a, only_b = (int((heads & found.is_bounded & np.isnan(weight)).sum()) for weight in (found.b, found.a))
+    apart = int(heads.sum()) - both - only_a - only_b
+    counts = f"{counted(both, 'edge')} recorded in both, {only_a} only in {a}, {only_b} only in {b}"
+    return f"{counts}, {apart} at tokens without an equal one" if apart else counts
 
 
-def _absent(found: Difference) -> str:
-    """What an edge that is not recorded may be."""
-    known = found.most[np.isfinite(found.most)]
-    return f"{ABSENT}{f' (at most {number(known.max())})' if len(known) else ''}."
+def _absent(found: Difference) -> list[str]:
+    """What is not compared, and what an edge that is not recorded may be."""
+    apart = np.isnan(found.difference) & ~found.is_bounded
+    sentences = [NO_COUNTERPART] if apart.any() else []
+    if found.is_bounded.any():
+        most = number(found.most[found.is_bounded].max())
+        sentences.append(f"{'Another' if apart.any() else 'An'} {ABSENT} (at most {most}).")
+    return sentences
 
 
 def _title(two: _Two, *, with_difference: bool) -> str:

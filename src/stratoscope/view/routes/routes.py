@@ -6,9 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.view.spec.look import PLAIN, Look
-from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
-from stratoscope.view.spec.viewspec import ViewSpec
+from stratoscope.view.spec.look import Look
+from stratoscope.view.spec.page import Width, page_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,23 +98,3 @@ def routes(
     if is_page:
         files.write_page(path, spec, figure, overwrite=overwrite)
     return figure
-
-
-def routes_view(
-    inputs: Inputs,
-    look: Look = PLAIN,
-    *,
-    prompt: PromptChoice = None,
-    token: int | None = None,
-    target: TargetChoice = None,
-    edges: int = defaults.ROUTE_EDGES,
-    first_token: bool = defaults.FIRST_TOKEN,
-    difference: bool = False,
-    page: Page = PLAIN_PAGE,
-) -> ViewSpec:
-    """The ViewSpec of `routes`."""
-    from stratoscope.view.routes.chosen import routed
-
-    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
-                   difference=difference)  # fmt: skip
-    return found.spec(look, page)

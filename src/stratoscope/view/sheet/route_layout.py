@@ -139,22 +139,35 @@ class _Layout:
         entries.append((line(0.8, theme.missing_line, dashed=True), "rest: not shown", _SAMPLE))
         if content.called:
             a, b = content.called
-            entries.append((line(1.5, theme.ink, dashed=True), f"in {b} − {a}: recorded in one of them only", _SAMPLE))
+            entries += [
+                (line(1.5, theme.side_a), f"in {b} − {a}: more in {b}", _SAMPLE),
+                (line(1.5, theme.side_b), "less", _SAMPLE),
+                (line(1.5, theme.ink, dashed=True), "no counterpart, or recorded in one only", _SAMPLE),
+            ]
         if any(panel.unmatched.any() for panel in content.panels):
             entries.append((hatched, "no equal token in the other prompt", _SAMPLE))
         entries.append((end, "where the ways end", _MARK))
         return entries
 
+    def _heading(self, panel: RoutePanel, columns: Columns, left: float, y: float) -> float:
+        """What a panel is called and tells; those that stand side by side take the same room."""
+        sizes = self.measures
+        self.items.append(Text(left, y, panel.title, sizes.panel, self.theme.ink, bold=True))
+        y += fonts.height(sizes.panel) + 0.03
+        high, lines = fonts.height(sizes.legend) + 0.02, self._detail(panel, columns)
+        for place, line in enumerate(lines):
+            self.items.append(Text(left, y + place * high, line, sizes.legend, self.theme.muted))
+        beside = zip(self.content.panels, self.columns, strict=True) if len({*self.lefts}) > 1 else [(panel, columns)]
+        return y + max(len(self._detail(*one)) for one in beside) * high + 0.03
+
+    def _detail(self, panel: RoutePanel, columns: Columns) -> list[str]:
+        """The lines below its name."""
+        room = columns.width + self.gap + self.strip
+        return fonts.wrap(panel.detail, self.measures.legend, room) if panel.detail else []
+
     def _panel(self, panel: RoutePanel, columns: Columns, left: float, y: float) -> float:
         if len(self.content.panels) > 1:
-            self.items.append(Text(left, y, panel.title, self.measures.panel, self.theme.ink, bold=True))
-            after = left + fonts.width(panel.title, self.measures.panel, bold=True) + 0.12
-            if panel.detail:
-                low = y + 0.7 * (fonts.height(self.measures.panel) - fonts.height(self.measures.legend))
-                room = columns.width + self.gap + self.strip + left - after
-                detail = fonts.fit(panel.detail, self.measures.legend, room)
-                self.items.append(Text(after, low, detail, self.measures.legend, self.theme.muted))
-            y += fonts.height(self.measures.panel) + 0.06
+            y = self._heading(panel, columns, left, y)
         bottom = y + 0.1 + self.row * (self.content.depths - 1)
         drawing = RouteDrawing(
             self.content, panel, columns, left, bottom, self.row, self.theme, self.measures

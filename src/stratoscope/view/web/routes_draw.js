@@ -157,7 +157,7 @@ function nodeMark(frame, place, { radius, kind, words }) {
 function keyOf({ ofDifference, hasMlps, isHatched }, called) {
   const [one, other] = called.map((name) => legible(name));
   const lines = ofDifference
-    ? [["plus", `more in ${other}`], ["minus", `less in ${other}`], ["only a", `recorded in ${one} only`], ["only b", `recorded in ${other} only`]]
+    ? [["plus", `more in ${other}`], ["minus", `less in ${other}`], ["only a", `of ${one}: no counterpart, or recorded there only`], ["only b", `of ${other}: the same`]]
     : [["plus", "a head adds"], ["minus", "takes away"], ["carry", "the token's own stream"]];
   const found = lines.map(([kind, words]) => keyEntry(drawn("path", { class: `edge ${kind}`, d: "M1 6H27", "stroke-width": kind === "carry" ? 1.6 : 3 }), words));
   if (hasMlps) found.push(keyEntry(drawn("rect", { class: "edge mlp plus", x: 10, y: 2, width: 8, height: 8 }), "MLP"));

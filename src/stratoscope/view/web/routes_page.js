@@ -233,7 +233,7 @@ function emptyCard() {
       const what = document.createElement("span");
       what.append(said("span", "", `sign ${edgeClass(edge)}`), `${headName(edge)}: ${wayWords(graph, edge)}`);
       const flow = graph.panel.sides || Number.isNaN(edge.flow) ? [] : [percent(edge.flow)];
-      return { cells: [what, weightWords(edge), ...flow], go: () => pick(index, edge.to) };
+      return { cells: [what, weightWords(graph, edge), ...flow], go: () => pick(index, edge.to) };
     });
     const title = panels.length > 1 ? `Strongest edges of ${legible(graph.panel.title)}` : "Strongest edges";
     return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
@@ -270,14 +270,17 @@ function edgeList(graph, title, edges, side) {
     const what = document.createElement("span");
     what.append(said("span", "", `sign ${edgeClass(edge)}`), edgeWords(graph, edge, side));
     const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
-    return { cells: [what, weightWords(edge), ...(graph.panel.sides ? [] : [flow])], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
+    return { cells: [what, weightWords(graph, edge), ...(graph.panel.sides ? [] : [flow])], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
   });
   return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
 }
 
-/** @param {Edge} edge */
-function weightWords({ weight, sides }) {
-  if (sides && Number.isNaN(weight)) return `one only: ${signedNumber(Number.isNaN(sides.b) ? sides.a : sides.b)}`;
+/** The weight of an edge; of a difference that is not known, the one that is. @param {Graph} graph @param {Edge} edge */
+function weightWords({ called }, { weight, sides }) {
+  if (sides && Number.isNaN(weight)) {
+    const [name, known] = Number.isNaN(sides.b) ? [called[0], sides.a] : [called[1], sides.b];
+    return `${legible(name)}: ${signedNumber(known)}`;
+  }
   return Number.isNaN(weight) ? "" : signedNumber(weight);
 }
 

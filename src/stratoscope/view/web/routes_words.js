@@ -58,10 +58,10 @@ function differenceWords({ called, columns }, { from, to, weight }, { a, b, most
     return [`${other} − ${one}: ${signedNumber(weight)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
   }
   const [here, there, value] = Number.isNaN(b) ? [one, other, a] : [other, one, b];
-  const recorded = `recorded in ${here} only: ${signedNumber(value)}`;
   if (columns[from.column].unmatched || columns[to.column].unmatched) {
-    return [recorded, `${there} has no equal token in its place, so there is nothing to subtract.`];
+    return [`${here}: ${signedNumber(value)}`, `${there} has no equal token in its place, so there is nothing to subtract.`];
   }
+  const recorded = `recorded in ${here} only: ${signedNumber(value)}`;
   const bound = `at most ${number(most)} in size there, of either sign`;
   return [recorded, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
 }
