@@ -20,7 +20,7 @@ from stratoscope.probe.lens.directions import LowRank, low_rank, metric_of
 from stratoscope.probe.lens.jacobian import Jacobians
 from stratoscope.probe.lens.means import Means, begun, write
 from stratoscope.progress import Progress
-from stratoscope.trace.lens_file import READ, WRITE, LensFile
+from stratoscope.trace.lens_file import HALVES, READ, WRITE, LensFile
 from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.version import __version__
 
@@ -192,7 +192,7 @@ class Fit:
 
 def _apart(means: Means) -> list[float]:
     """By depth, how far the two halves are apart, relative to the size of the mean over all prompts."""
-    halves = [[cell for cell in means.cells if cell.half == half] for half in range(2)]
+    halves = [[cell for cell in means.cells if cell.half == half] for half in range(HALVES)]
     found = []
     for depth in range(means.depths):
         one, other = (means.mean(cells, depth) for cells in halves)
