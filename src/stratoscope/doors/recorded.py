@@ -51,6 +51,8 @@ def trace_of(given: str, text: str | None, record: Sequence[str], options: Mappi
         return
     if text is None:
         fix = 'Give a trace; or a model and a text, such as "How do I sharpen a knife?".'
+        if not Path(given).exists():
+            raise UsageError("does not exist, and without a text no model is recorded", where=given, fix=fix)
         raise UsageError("is no trace, and without a text no model is recorded", where=given, fix=fix)
     import stratoscope
     from stratoscope.doors.progress import progress
