@@ -138,6 +138,7 @@ NEURONS, ATTENTION_FULL = "neurons", "attention-full"
 LOGITS, EFFECTS = "logits", "effects"  # direct contributions to the logit of a target; total effects on it
 OF_TARGETS = (LOGITS, EFFECTS)  # groups that explain the logits of targets
 LENSES, ROUTES = "lens", "routes"  # what each depth reads as tokens; along which edges of attention a token is made
+GROUPS_WITHOUT_FLOOR = (*OF_TARGETS, LENSES, ROUTES)  # what `--floor` does not measure
 # each a file of recorder/groups
 RECORD_GROUPS = (NORMS, RESIDUAL, PEAKS, PROMPTS, ATTENTION, NEURONS, ATTENTION_FULL, LOGITS, EFFECTS, LENSES, ROUTES)
 # small, and of every token: what is recorded where everything that costs little is wanted

@@ -112,7 +112,7 @@ def measure_floor(
         That of the recording.
     """
     padding_side, batching = plan.padding_side, plan.batching
-    measurable = [group for group in plan.record if group not in names.OF_TARGETS]
+    measurable = [group for group in plan.record if group not in names.GROUPS_WITHOUT_FLOOR]
     prompts = _shortened(prompts, equal=batching.together == EQUAL_LENGTH)
     groups = _together(batching, prompts)
     device, dtype = input_device(model), next(model.parameters()).dtype
