@@ -89,7 +89,7 @@ class Fit:
         """Whether there is a fit to go on with; refuse to lose one."""
         there = unfinished(out).exists()
         if there and not (self._asked.resume or self._asked.overwrite):
-            fix = "Go on with it (resume), or begin anew (overwrite)."
+            fix = "Go on with it (`--resume`, resume=True), or begin anew (`--overwrite`, overwrite=True)."
             raise InputError("a fit is there that is not finished", where=str(unfinished(out)), fix=fix)
         return there and self._asked.resume
 
