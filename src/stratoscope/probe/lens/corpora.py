@@ -16,7 +16,7 @@ from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.trace.lens_file import HALVES
-from stratoscope.words import counted
+from stratoscope.words import agreeing, counted
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def read_corpora(given: Mapping[str, PromptList], tokenizer: Any, *, most: int, 
         too_short, cut = len(encoded) - len(long), sum(len(ids) > most for ids in long)
         if len(long) < HALVES:
             raise InputError(
-                f"{counted(too_short, 'prompt')} of {len(encoded):,} are left out, as they have fewer than "
-                f"{FEWEST_TOKENS} tokens, and {HALVES} prompts are needed",
+                f"{counted(too_short, 'prompt')} of {len(encoded):,} {agreeing(too_short, 'is', 'are')} left out, as "
+                f"{agreeing(too_short, 'it has', 'they have')} fewer than {FEWEST_TOKENS} tokens, and {HALVES} prompts "
+                "are needed",
                 where=name,
                 fix="Give more and longer texts.",
             )
