@@ -57,6 +57,8 @@ def test_a_model_is_recorded_with_lenses_alone_and_its_trace_is_gone(monkeypatch
     assert asked["prompts"] == [{"id": "“A text”", "text": "A text"}]  # the text stands where a prompt's name does
     assert (asked["targets"], asked["lens"], asked["positions"]) == (("No", "Yes"), Path("m.lens"), "all")
     assert asked["chat"] is True
+    run("some/model", "not seen " * 9 + "is the city\nof", "--overwrite")
+    assert asked["prompts"][0]["id"] == "“…seen not seen not seen not seen is the city of”"
     assert not asked["out"].exists()
 
 

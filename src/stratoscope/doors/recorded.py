@@ -90,7 +90,10 @@ def trace_of(given: str, text: str | None, record: Sequence[str], options: Mappi
 def _called(text: str) -> str:
     """What the prompt of a text is called: the text itself, of a long one its end, from which the model answers."""
     line = " ".join(text.split())
-    return f"“{line if len(line) <= _LONGEST else '…' + line[1 - _LONGEST :]}”"
+    if len(line) <= _LONGEST:
+        return f"“{line}”"
+    end = line[-_LONGEST:]
+    return f"“…{end.partition(' ')[2] or end}”"
 
 
 def stem(given: str) -> str:
