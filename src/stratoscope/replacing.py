@@ -24,6 +24,7 @@ from stratoscope.errors import InputError, StratoscopeError
 
 MARK = ".stratoscope-unfinished"  # stands in a folder that is being made or removed, so that it is known to be ours
 _OF_THE_DESKTOP = {".DS_Store", "desktop.ini", "Thumbs.db"}  # files that nobody misses
+_MODEL = "config.json"  # of a folder that is a model
 _ALLOWED = "Choose a folder you may write to."
 _PARTIAL_NAME = re.compile(rf"[0-9a-f]{{8}}{re.escape(PARTIAL)}")
 
@@ -354,13 +355,25 @@ def how_to_write(error: OSError, path: Path) -> str:
 
 
 def refuse_input(out: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:
-    """Raise when what is to be written is one of the files it is made of, by whatever name."""
+    """Raise when what is to be written is one of the files it is made of, or is among a model's, by whatever name."""
     for given in inputs:
         with suppress(OSError):
+            if _is_of_model(out, Path(given)):
+                fix = "Write it elsewhere: a model is never changed."
+                raise InputError(f"is among the files of the model ({os.fspath(given)})", where=str(out), fix=fix)
             if out.samefile(given):
                 raise InputError(
                     f"is what it would be made of ({os.fspath(given)})", where=str(out), fix="Choose another output."
                 )
+
+
+def _is_of_model(out: Path, folder: Path) -> bool:
+    """Whether a path is, or would be, a file of a model's folder; also by a link, as the Hub's cache has them."""
+    if not (folder / _MODEL).is_file():
+        return False
+    return out.parent.resolve() == folder.resolve() or (
+        out.exists() and any(out.samefile(one) for one in folder.iterdir() if one.exists())
+    )
 
 
 def _new_partial(target: Path) -> tuple[Path, int]:

@@ -120,7 +120,7 @@ def test_a_trace_without_lenses_names_the_command_that_records_them() -> None:
 
 
 def test_lenses_are_named_by_the_plan_and_parts_belong_to_theirs() -> None:
-    lenses = Lenses((*PARTS, "jacobian, code", "jacobian, prose"))
+    lenses = Lenses((*PARTS, "jacobian, corpus code", "jacobian, corpus prose"))
     assert (lenses.whole, lenses.usual, lenses.other("jacobian")) == (("logit", "jacobian"), "jacobian", "logit")
     assert lenses.parts("jacobian") == (2, 3, 4, 5)
     assert lenses.parts_in_words("jacobian") == "on two halves and on each of 2 corpora"

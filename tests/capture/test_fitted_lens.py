@@ -60,8 +60,8 @@ def test_parts_are_means_over_their_prompts(tmp_path: Path) -> None:
         "jacobian",
         "jacobian, half 1",
         "jacobian, half 2",
-        "jacobian, letters",
-        "jacobian, books",
+        "jacobian, corpus letters",
+        "jacobian, corpus books",
     )
     whole = sum(cell.prompts / 7 * arrays[matrix_name(cell, 2)].astype(np.float64) for cell in CELLS)
     torch.testing.assert_close(lens.apply(0, 2, x), x @ torch.tensor(whole, dtype=torch.float32).T)

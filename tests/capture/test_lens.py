@@ -172,6 +172,28 @@ def test_the_last_depth_is_the_models_own_logits_copied(tmp_path: Path) -> None:
     assert 1e-4 < said["error"] < said["limit"] < 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_large_logits_that_half_precision_rounds_are_told_from_a_wrong_recording(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratoscope.recorder.reduce import lens
+
+    model = tiny("Gemma2")
+    model.model.norm.weight.data += 12  # logits of 30, which half precision rounds by much of a log-probability
+    options: dict[str, Any] = {"record": ("lens",), "targets": TARGETS, "positions": "all"}
+    trace = run(tmp_path / "t", model.to(dtype), **options)
+    replayed = [replay["largest_differences"] for replay in trace.attrs["receipt"]["replays"]]
+    assert all({"lens_logprob", "lens_answer_logprob", "lens_target_logprob"} <= each.keys() for each in replayed)
+
+    def lowered(logits: Any, tokens: Any, kept: int) -> Any:
+        found = read(logits, tokens, kept)
+        return found._replace(logprob_of=found.logprob_of - 1)
+
+    monkeypatch.setattr(lens, "read", lowered)
+    with pytest.raises(CaptureError, match="differs from a replay"):
+        run(tmp_path / "wrong", model, **options)
+
+
 def test_targets_at_the_last_depth_are_those_of_direct_contributions(tmp_path: Path) -> None:
     trace = run(tmp_path / "t", tiny("Qwen2"), record=("lens", "logits"))  # each prompt's own likeliest token
     np.testing.assert_allclose(

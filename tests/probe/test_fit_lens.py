@@ -15,6 +15,7 @@ from tiny import byte_tokenizer, tiny  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import stratoscope  # noqa: E402
+from stratoscope.doors.commands.fit_lens import _by_name  # noqa: E402
 from stratoscope.errors import CaptureError, InputError, UsageError  # noqa: E402
 from stratoscope.model import sites as s  # noqa: E402
 from stratoscope.model.from_object import given_model  # noqa: E402
@@ -26,6 +27,7 @@ from stratoscope.trace.info.facts import info_text  # noqa: E402
 from stratoscope.trace.lens_file import MOVED, READ, WRITE, read_lens_file  # noqa: E402
 
 TEXTS = [f"{word} is a word of letters" for word in ("river", "clock", "fox", "bread")]
+OTHERS = [TEXTS[3], "stone is a word of letters"]
 
 
 def fitted(out: Path, model: Any, texts: Any = TEXTS, **options: Any) -> dict[str, Any]:
@@ -162,14 +164,14 @@ def llama() -> Any:
 def whole(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lens of two corpora, three prompts and two."""
     path = tmp_path_factory.mktemp("lens") / "whole.lens"
-    fitted(path, llama, {"words": TEXTS[:3], "letters": [*TEXTS[2:], "too short"]})
+    fitted(path, llama, {"words": TEXTS[:3], "letters": [*OTHERS, "too short"]})
     return path
 
 
 def test_halves_and_corpora_average_to_the_whole(whole: Path, llama: Any) -> None:
     lens = lens_of(whole, llama)
     assert lens.parts == (
-        "jacobian", "jacobian, half 1", "jacobian, half 2", "jacobian, words", "jacobian, letters",
+        "jacobian", "jacobian, half 1", "jacobian, half 2", "jacobian, corpus words", "jacobian, corpus letters",
     )  # fmt: skip
     for depth in range(3):
         all_of_it, one, other, words, letters = (matrix(lens, depth, part) for part in range(5))
@@ -200,7 +202,7 @@ def test_what_was_left_out_is_counted(whole: Path) -> None:
 def test_how_far_each_prompt_still_moved_it(whole: Path, llama: Any, tmp_path: Path) -> None:
     moved = read_lens_file(whole).arrays[MOVED]
     assert np.isnan(moved[0]).all()
-    fitted(tmp_path / "four.lens", llama, {"words": TEXTS[:2], "letters": TEXTS[2:]})
+    fitted(tmp_path / "four.lens", llama, {"words": TEXTS[:2], "letters": OTHERS})
     before, after = lens_of(tmp_path / "four.lens", llama), lens_of(whole, llama)
     for depth in range(3):
         change = np.linalg.norm(matrix(after, depth) - matrix(before, depth)) / np.linalg.norm(matrix(after, depth))
@@ -314,10 +316,10 @@ def test_the_old_one_stays_until_the_new_one_is_complete(
 
 
 def test_too_few_long_texts_are_refused_by_count(llama: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="corpus: 3 prompts of 4 are left out, as they have fewer than 18 tokens"):
+    with pytest.raises(
+        InputError, match="2 prompts are needed, and there are 4, 3 prompts with fewer than 18 tokens left out"
+    ):
         fitted(tmp_path / "a.lens", llama, ["short", "is", "this", TEXTS[0]])
-    with pytest.raises(InputError, match="corpus: 1 prompt of 2 is left out, as it has fewer than 18 tokens"):
-        fitted(tmp_path / "a.lens", llama, ["short", TEXTS[0]])
     with pytest.raises(InputError, match="there is no corpus"):
         fitted(tmp_path / "a.lens", llama, {})
 
@@ -339,6 +341,55 @@ def test_more_directions_than_the_stream_has_are_refused(llama: Any, tmp_path: P
 def test_what_cannot_be_right_is_refused(llama: Any, tmp_path: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         fitted(tmp_path / "a.lens", llama, **options)
+
+
+def test_what_is_given_twice_counts_once(llama: Any, tmp_path: Path) -> None:
+    facts = fitted(tmp_path / "a.lens", llama, {"one": [*TEXTS[:2], TEXTS[0]], "two": [*TEXTS[1:], TEXTS[3]]})
+    assert [(one["prompts"], one["repeated"]) for one in facts["corpora"]] == [(2, 1), (2, 2)]
+    assert "2 the same as another one and left out" in info_text(facts)
+    words = "two: 2 prompts are needed, and there are 4, 4 prompts of the same tokens as another one left out"
+    with pytest.raises(InputError, match=words):
+        fitted(tmp_path / "b.lens", llama, {"one": TEXTS, "two": TEXTS})
+    with pytest.raises(InputError, match=r"corpus: 2 prompts are needed, and there is 1\. Give more texts"):
+        fitted(tmp_path / "b.lens", llama, TEXTS[:1])
+
+
+def test_a_text_is_cut_to_the_models_context(tmp_path: Path) -> None:
+    model = tiny("GPT2")
+    model.config.n_positions = 19
+    facts = fitted(tmp_path / "a.lens", model, max_tokens=128)
+    assert (facts["positions"], facts["corpora"][0]["cut"]) == (4 * 2, 4)
+    assert "4 cut to 19 tokens" in info_text(facts)
+    model.config.n_positions = 17
+    with pytest.raises(InputError, match="its context holds 17 tokens, and texts of 18 are needed"):
+        fitted(tmp_path / "b.lens", model)
+
+
+def test_a_corpus_called_like_a_half_is_another_part(llama: Any, tmp_path: Path) -> None:
+    fitted(tmp_path / "a.lens", llama, {"half 1": TEXTS[:2], "words": TEXTS[2:]})
+    assert lens_of(tmp_path / "a.lens", llama).parts == (
+        "jacobian", "jacobian, half 1", "jacobian, half 2", "jacobian, corpus half 1", "jacobian, corpus words",
+    )  # fmt: skip
+    assert list(_by_name([Path("x/a.txt"), Path("x/a (2).txt"), Path("y/a.txt")])) == ["a", "a (2)", "a (3)"]
+
+
+def test_what_it_may_not_replace_stays(whole: Path, llama: Any, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("kept")
+    (tmp_path / "link").symlink_to(model / "model.safetensors")
+    for out in (model / "model.safetensors", model / "new.lens", tmp_path / "link"):
+        with pytest.raises(InputError, match="is among the files of the model"):
+            stratoscope.fit_lens(model, TEXTS, out, overwrite=True)
+    (tmp_path / "a.lens.unfinished").write_text("kept")
+    for out in (model / "config.json", tmp_path / "a.lens"):
+        with pytest.raises(InputError, match="something that is no fitted lens is already there"):
+            fitted(out, llama, overwrite=True)
+    stratoscope.simulate(prompts=1, layers=2, out=tmp_path / "a.trace")
+    with pytest.raises(InputError, match="is inside a trace"):
+        fitted(tmp_path / "a.trace" / "a.lens", llama)
+    assert {path.read_text() for path in [*model.iterdir(), tmp_path / "a.lens.unfinished"]} == {"kept"}
 
 
 def test_the_file_may_not_be_what_it_is_made_of(llama: Any, tmp_path: Path) -> None:

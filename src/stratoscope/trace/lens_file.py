@@ -18,7 +18,7 @@ import numpy as np
 
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.trace.format import strict_json
-from stratoscope.trace.lenses import JACOBIAN_LENS, name_of_half, name_of_part
+from stratoscope.trace.lenses import JACOBIAN_LENS, name_of_corpus, name_of_half, name_of_part
 
 VERSION = "1.0"
 HALVES = 2
@@ -73,7 +73,7 @@ class LensFile:
         if len(corpora) > 1:
             for number, corpus in enumerate(corpora):
                 mine = tuple(cell for cell in self.cells if cell.corpus == number)
-                found[name_of_part(JACOBIAN_LENS, corpus["name"])] = mine
+                found[name_of_part(JACOBIAN_LENS, name_of_corpus(corpus["name"]))] = mine
         return {name: cells for name, cells in found.items() if cells}
 
     def mean(self, cells: Sequence[Cell], depth: int) -> np.ndarray:
@@ -195,6 +195,8 @@ def _check(lens: LensFile) -> None:
     corpora, cells = facts["corpora"], lens.cells
     if not 0 < len(cells) <= _MOST_CELLS or not all(isinstance(corpus["name"], str) for corpus in corpora):
         raise ValueError("it does not say which prompts it is of")
+    if len({corpus["name"] for corpus in corpora}) < len(corpora):
+        raise ValueError("two of its corpora have one name")
     for cell in cells:
         if not (0 <= cell.corpus < len(corpora) and 0 <= cell.half < HALVES):
             raise ValueError("it does not say which prompts it is of")

@@ -8,7 +8,7 @@ from typing import Any
 LOGIT_LENS = "logit"  # unembed(norm(x)); it stands first in every trace that holds lenses
 JACOBIAN_LENS = "jacobian"  # unembed(norm(J x)), fitted to texts
 _OF_PART = ", "  # between the name of a fitted lens and that of a part of its texts
-_HALF = "half "
+_HALF, _CORPUS = "half ", "corpus "  # begin the names of parts: no corpus is ever taken for a half
 
 
 def lens_names(plan: Any, count: int) -> tuple[str, ...]:
@@ -28,6 +28,11 @@ def name_of_part(lens: str, part: str) -> str:
 def name_of_half(number: int) -> str:
     """What a half of the texts is called, from 0: "half 1"."""
     return f"{_HALF}{number + 1}"
+
+
+def name_of_corpus(name: str) -> str:
+    """What one of several corpora is called as a part of the texts: "corpus news"."""
+    return f"{_CORPUS}{name}"
 
 
 def is_half(part: str) -> bool:

@@ -62,7 +62,8 @@ class Lenses:
         halves = sum(map(is_half, parts))
         corpora = len(parts) - halves
         words = [f"on {'two halves' if halves == 2 else counted(halves, 'half')}"] * bool(halves)
-        return listed([*words, *[f"on each of {corpora} corpora"] * bool(corpora)])
+        words += ["on one corpus" if corpora == 1 else f"on each of {corpora} corpora"] * bool(corpora)
+        return listed(words)
 
 
 def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:

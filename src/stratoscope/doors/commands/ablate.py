@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +109,7 @@ def ablate(
     from stratoscope.recorder.arguments import prompts_as_given
 
     if out is not None:
-        _check(out, overwrite=overwrite, prompts=prompts)
+        _check(out, overwrite=overwrite, inputs=[model, prompts])
     AblateArguments(**asked).settings()  # mistakes show before the prompts are read, and those before torch is imported
     read = prompts_as_given(prompts, column, None)
     for remark in read.remarks:
@@ -128,20 +129,20 @@ def ablate(
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _check(out: Path, *, overwrite: bool, prompts: Path) -> None:
+def _check(out: Path, *, overwrite: bool, inputs: Sequence[str | Path]) -> None:
     """Refuse a file that may not be written, before any work is done."""
     from stratoscope.errors import InputError
     from stratoscope.trace.export.table import check_table
 
     if out.suffix.lower() == ".csv":
-        check_table(out, overwrite=overwrite, inputs=[prompts])
+        check_table(out, overwrite=overwrite, inputs=inputs)
         return
     if out.suffix.lower() not in names.PICTURES:
         fix = f"Name it {out.stem or 'ablation'}.csv or {out.stem or 'ablation'}.png."
         raise InputError("it is written as .csv, .png, .svg or .pdf", where=str(out), fix=fix)
     from stratoscope.view.matplotlib import save
 
-    save.check(out, overwrite=overwrite, inputs=[prompts])
+    save.check(out, overwrite=overwrite, inputs=inputs)
 
 
 def _write(found: xr.Dataset, out: Path, theme: names.Theme, *, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,6 @@ def _by_name(files: list[Path]) -> dict[str, Path]:
     """Each corpus by the name of its file; files of one name are numbered."""
     found: dict[str, Path] = {}
     for file in files:
-        name = file.stem if file.stem not in found else f"{file.stem} ({len(found) + 1})"
-        found[name] = file
+        numbered = (f"{file.stem} ({number})" for number in count(2))
+        found[next(name for name in chain([file.stem], numbered) if name not in found)] = file
     return found

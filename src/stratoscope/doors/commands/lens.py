@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def lens(
     drawn = options.given(locals(), "trace", "text", "as_json", "asked", "lens_file", "positions", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(trace)}-lens.png"))
     recorded.check(trace, text, asked, target)
-    _check(drawn["out"], trace, overwrite=overwrite)
+    _check(drawn["out"], [trace, lens_file], overwrite=overwrite, caption=caption == "file")
     with recorded.trace_of(trace, text, (names.LENSES,), asked) as given:
         if drawn["out"] is not None:
             stratoscope.lens(given, **drawn)
@@ -125,9 +126,9 @@ def _found(given: str | Path, asked: dict[str, Any]) -> Found:
     return lens_spec(opened(given), **asked)[1]
 
 
-def _check(out: Path | None, given: str, *, overwrite: bool) -> None:
+def _check(out: Path | None, inputs: Sequence[str | Path | None], *, overwrite: bool, caption: bool) -> None:
     """Refuse a picture that may not be written before a model is loaded."""
     if out is not None:
         from stratoscope.view.matplotlib import save
 
-        save.check(out, overwrite=overwrite, inputs=[given])
+        save.check(out, overwrite=overwrite, inputs=inputs, caption=caption)

@@ -98,7 +98,7 @@ def routes(
     drawn = options.given(locals(), "inputs", "text", "as_json", "asked", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
     recorded.check(inputs, text, asked, target)
-    _check(drawn["out"], inputs, overwrite=overwrite)
+    _check(drawn["out"], inputs, overwrite=overwrite, caption=caption == "file")
     explained = any(asked[name] is not None for name in recorded.OF_TARGETS)
     record = [names.ROUTES, *([names.EFFECTS] if explained else [])]
     if drawn["out"] is not None and drawn["out"].suffix.lower() == ".html":
@@ -133,9 +133,9 @@ def _facts(graph: xr.DataTree) -> dict[str, Any]:
     return {**attrs, **tables}
 
 
-def _check(out: Path | None, given: str, *, overwrite: bool) -> None:
+def _check(out: Path | None, given: str, *, overwrite: bool, caption: bool) -> None:
     """Refuse a picture that may not be written before a model is loaded."""
     if out is not None:
         from stratoscope.view.routes import files
 
-        files.check(out, overwrite=overwrite, inputs=[given])
+        files.check(out, overwrite=overwrite, inputs=[given], caption=caption)

@@ -13,8 +13,9 @@ from stratoscope.errors import InputError, UsageError
 from stratoscope.progress import Progress
 from stratoscope.recorder.arguments import prompts_as_given
 from stratoscope.recorder.prompts.prompt import PromptList
-from stratoscope.replacing import refuse_input, refuse_without_folder
 from stratoscope.trace.arguments import at_least
+from stratoscope.trace.export.output import check_place, paths_in
+from stratoscope.trace.lens_file import is_lens_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,11 +63,12 @@ class FitLensArguments:
         if self.resume and self.overwrite:
             raise UsageError("it keeps what overwrite would replace", where="resume", fix="Ask for one of the two.")
         out = Path(self.out)
-        refuse_without_folder(out.absolute(), InputError)
-        if out.is_dir():
-            raise InputError("is a folder", where=str(out), fix=f"Name a file: {out.name}.lens.")
         given = self.prompts.values() if isinstance(self.prompts, Mapping) else [self.prompts]
-        refuse_input(out, [one for one in given if isinstance(one, str | os.PathLike)])
+        check_place(out, overwrite=True, inputs=[*paths_in([*given]), *paths_in(self.model)])
+        for there in (out, unfinished(out)):
+            if there.exists() and not is_lens_file(there):
+                fix = "Give another name; only fitted lenses are overwritten."
+                raise InputError("something that is no fitted lens is already there", where=str(there), fix=fix)
 
     def corpora(self) -> dict[str, PromptList]:
         """Name of each corpus to its prompts.
@@ -80,6 +82,11 @@ class FitLensArguments:
         if not given:
             raise InputError("there is no corpus", where="prompts", fix="Give a file of texts.")
         return {str(name): prompts_as_given(one, self.column, self.progress) for name, one in given.items()}
+
+
+def unfinished(out: Path) -> Path:
+    """Where a fit that is not finished stands, beside the file that will be written."""
+    return out.with_name(f"{out.name}.unfinished")
 
 
 def _name(prompts: Any) -> str:

@@ -16,7 +16,7 @@ from stratoscope.recorder.input.tokens import encode
 from stratoscope.recorder.plan import prompts_sha256
 from stratoscope.recorder.prompts.prompt import PromptList
 from stratoscope.trace.lens_file import HALVES
-from stratoscope.words import agreeing, counted
+from stratoscope.words import counted, listed
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,48 @@ class Corpora:
 def read_corpora(given: Mapping[str, PromptList], tokenizer: Any, *, most: int, chat: bool) -> Corpora:
     """The prompts of named corpora, corpora taking turns, and in each the halves.
 
+    A prompt of the same tokens as one before, in any corpus, is left out and counted: halves and corpora that share
+    prompts would agree by that alone.
+
     Raises
     ------
     InputError
-        A corpus has fewer prompts than halves that are long enough.
+        A corpus has fewer prompts than halves that are long enough and no repetition of one before.
     """
     texts: list[list[Text]] = []
     facts: list[dict[str, Any]] = []
+    seen: set[bytes] = set()
     for corpus, (name, prompts) in enumerate(given.items()):
         encoded = [encode(prompt, tokenizer, chat=chat).ids.astype(np.int64) for prompt in prompts]
-        long = [ids for ids in encoded if len(ids) >= FEWEST_TOKENS]
+        long_enough = [ids for ids in encoded if len(ids) >= FEWEST_TOKENS]
+        long = [ids for ids in long_enough if _is_new(ids[:most], seen)]
         digest = hashlib.sha256(b"".join(ids[:most].astype("<i4").tobytes() + b"\n" for ids in long)).hexdigest()
-        too_short, cut = len(encoded) - len(long), sum(len(ids) > most for ids in long)
+        too_short, cut = len(encoded) - len(long_enough), sum(len(ids) > most for ids in long)
+        repeated = len(long_enough) - len(long)
         if len(long) < HALVES:
-            raise InputError(
-                f"{counted(too_short, 'prompt')} of {len(encoded):,} {agreeing(too_short, 'is', 'are')} left out, as "
-                f"{agreeing(too_short, 'it has', 'they have')} fewer than {FEWEST_TOKENS} tokens, and {HALVES} prompts "
-                "are needed",
-                where=name,
-                fix="Give more and longer texts.",
-            )
+            raise _too_few(name, len(encoded), too_short, repeated)
         facts.append({"name": name, "sha256": prompts_sha256(prompts), "tokens_sha256": digest, "prompts": len(long),
-                      "too_short": too_short, "cut": cut})  # fmt: skip
+                      "too_short": too_short, "repeated": repeated, "cut": cut, "max_tokens": most})  # fmt: skip
         texts.append([Text(ids[:most], corpus, number % HALVES) for number, ids in enumerate(long)])
     in_turns = (text for turn in zip_longest(*texts) for text in turn if text is not None)
     return Corpora(tuple(in_turns), tuple(facts))
+
+
+def _is_new(ids: np.ndarray, seen: set[bytes]) -> bool:
+    """Whether no prompt before had these tokens."""
+    key = ids.tobytes()
+    new = key not in seen
+    seen.add(key)
+    return new
+
+
+def _too_few(name: str, given: int, too_short: int, repeated: int) -> InputError:
+    """Says what a corpus lacks."""
+    reasons = [f"{counted(too_short, 'prompt')} with fewer than {FEWEST_TOKENS} tokens"] * bool(too_short)
+    reasons += [f"{counted(repeated, 'prompt')} of the same tokens as another one"] * bool(repeated)
+    left_out = f", {listed(reasons)} left out" if reasons else ""
+    return InputError(
+        f"{HALVES} prompts are needed, and there {'is' if given == 1 else 'are'} {given:,}{left_out}",
+        where=name,
+        fix="Give more texts, longer ones and each once." if reasons else "Give more texts.",
+    )

@@ -14,13 +14,13 @@ from stratoscope.errors import CaptureError, InputError, UsageError
 from stratoscope.model.devices import input_device
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.search.find import find_sites
-from stratoscope.probe.lens.asked import SKIPPED_FIRST, SKIPPED_LAST, FitLensArguments
+from stratoscope.probe.lens.asked import SKIPPED_FIRST, SKIPPED_LAST, FitLensArguments, unfinished
 from stratoscope.probe.lens.corpora import Corpora
 from stratoscope.probe.lens.directions import LowRank, low_rank, metric_of
 from stratoscope.probe.lens.jacobian import Jacobians
-from stratoscope.probe.lens.means import Means, begun, unfinished, write
+from stratoscope.probe.lens.means import Means, begun, write
 from stratoscope.progress import Progress
-from stratoscope.trace.lens_file import READ, WRITE, LensFile
+from stratoscope.trace.lens_file import HALVES, READ, WRITE, LensFile
 from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.version import __version__
 
@@ -195,7 +195,7 @@ class Fit:
 
 def _apart(means: Means) -> list[float]:
     """By depth, how far the two halves are apart, relative to the size of the mean over all prompts."""
-    halves = [[cell for cell in means.cells if cell.half == half] for half in range(2)]
+    halves = [[cell for cell in means.cells if cell.half == half] for half in range(HALVES)]
     found = []
     for depth in range(means.depths):
         one, other = (means.mean(cells, depth) for cells in halves)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import InputError
-from stratoscope.probe.lens.asked import FitLensArguments
+from stratoscope.probe.lens.asked import FEWEST_TOKENS, FitLensArguments, unfinished
 from stratoscope.progress import silent
 from stratoscope.recorder.arguments import taking
 from stratoscope.recorder.loading import loaded_model
@@ -80,14 +80,17 @@ def fit_lens(asked: FitLensArguments) -> dict[str, Any]:
     from stratoscope.probe.lens.corpora import read_corpora
     from stratoscope.probe.lens.fit import Fit
 
-    texts = read_corpora(corpora, loaded.tokenizer, most=asked.max_tokens, chat=asked.chat)
+    most = min(asked.max_tokens, loaded.identity.get("context") or asked.max_tokens)
+    if most < FEWEST_TOKENS:
+        what = f"its context holds {most} tokens, and texts of {FEWEST_TOKENS} are needed"
+        raise InputError(what, where=loaded.identity["name"], fix="Take a model of a longer context.")
+    texts = read_corpora(corpora, loaded.tokenizer, most=most, chat=asked.chat)
     Fit(loaded, texts, asked, progress).run()
     return info(out)
 
 
 def _refuse_present(out: Path, *, resume: bool) -> None:
     """Raise where a file is there that may not be replaced; an interrupted fit that was to replace it may go on."""
-    from stratoscope.probe.lens.means import unfinished
     from stratoscope.trace.lens_file import read_lens_file
 
     waits = unfinished(out.absolute())

@@ -15,13 +15,6 @@ from stratoscope.probe.lens.corpora import Text
 from stratoscope.replacing import new_files, refused
 from stratoscope.trace.lens_file import MOVED, Cell, LensFile, matrix_name, read_lens_file, write_lens_file
 
-_UNFINISHED = ".unfinished"  # ends the name of the file beside the one that will be written
-
-
-def unfinished(out: Path) -> Path:
-    """Where a fit that is not finished stands."""
-    return out.with_name(out.name + _UNFINISHED)
-
 
 class Means:
     """Mean Jacobians over the prompts so far.

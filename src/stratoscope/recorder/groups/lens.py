@@ -46,7 +46,9 @@ class LensGroup(RecordGroup):
         if shown.lenses is None:
             return {}
         last = max(found["lens_logprob"]) + 1
-        return {name: {**found[name], last: values} for name, values in shown.lenses.at(last, shown.last).items()}
+        return {
+            name: {**found.get(name, {}), last: values} for name, values in shown.lenses.at(last, shown.last).items()
+        }
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
         """A logit lens and a Jacobian lens with its halves; the depth is planted from which each reads the answer."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from stratoscope.model.head import Head, Unproved
 from stratoscope.model.sites import ModelSites
+from stratoscope.recorder.reference.differences import DIFFERENCE
 from stratoscope.recorder.reference.explained import Explained, norm_scale
 from stratoscope.recorder.reference.formulas import Values
 
 Transport = Callable[[int, int, Tensor], Tensor]  # lens, depth, residuals [row, residual]: what the lens makes of them
 
 _AT_ONCE = 64  # rows of logits
+_LOGPROBS = {"lens_logprob", "lens_answer_logprob", "lens_target_logprob"}
 
 
 class ShownLenses:
@@ -45,6 +47,7 @@ class ShownLenses:
         assert not isinstance(sites.head, Unproved)
         self._head: Head = sites.head
         self._recorded, self._transport = recorded, transport
+        self._half = next(model.parameters()).dtype.itemsize < 4
         module: Any = model.get_submodule(self._head.unembedding)
         weight = module.weight.detach().cpu()
         weight = weight.T if self._head.transposed else weight
@@ -74,25 +77,39 @@ class ShownLenses:
                 name: torch.full(of_targets, torch.nan, dtype=torch.float64)
                 for name in ("lens_target_logprob", "lens_target_logit")
             }
+        last = depth == self._recorded["lens_logprob"].shape[1] - 1
+        largest = torch.full(shape[:1], torch.nan, dtype=torch.float64)
         for lens in range(shape[1]):
             rows = torch.from_numpy(~np.isnan(self._recorded["lens_logprob"][:, depth, lens, 0])).nonzero()[:, 0]
             for some in torch.split(rows, _AT_ONCE):
-                self._read(found, depth, lens, some, x)
+                largest[some] = self._read(found, depth, lens, some, x)
         if self._explained is not None:
             found["lens_target_logit"][:, 0] = self._explained.read(x)
-            if depth == self._recorded["lens_logprob"].shape[1] - 1:
+            if last:
                 found["lens_target_logit"][:] = found["lens_target_logit"][:, :1]
-        return found
+        return self._of_rounded(found, depth, largest) if last and self._half else found
 
-    def _read(self, found: Values, depth: int, lens: int, rows: Tensor, x: Tensor) -> None:
+    def _of_rounded(self, found: Values, depth: int, largest: Tensor) -> Values:
+        """Log-probabilities of logits that the model itself rounded, to a share of the largest: compared by that."""
+        compared = {}
+        for name in found.keys() & _LOGPROBS:
+            given, wanted = torch.from_numpy(self._recorded[name][:, depth]), found.pop(name)
+            error = (given - wanted).abs().nan_to_num(torch.inf).where(~(given.isnan() & wanted.isnan()), 0)
+            compared[DIFFERENCE + name] = error.flatten(1).amax(1) / largest.nan_to_num(1)
+        return {**found, **compared}
+
+    def _read(self, found: Values, depth: int, lens: int, rows: Tensor, x: Tensor) -> Tensor:
+        """Put what one lens reads of some rows into `found`; gives the largest logit of each, without its sign."""
         y = self._transport(lens, depth, x[rows])
-        log_p = self._logits(y).log_softmax(-1)
+        logits = self._logits(y)
+        log_p = logits.log_softmax(-1)
         found["lens_logprob"][rows, lens] = log_p.topk(found["lens_logprob"].shape[-1], -1).values
         own = log_p.gather(1, self._tokens[rows])
         found["lens_answer_logprob"][rows, lens] = own[:, 0]
         if self._explained is not None:
             found["lens_target_logprob"][rows, lens] = own[:, 1:]
             found["lens_target_logit"][rows, lens] = self._explained.read(y, rows)
+        return logits.abs().amax(-1)
 
     def _logits(self, x: Tensor) -> Tensor:
         """The model's own, float64, [row, vocabulary]."""

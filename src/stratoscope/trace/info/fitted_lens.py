@@ -63,7 +63,9 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for corpus in facts["corpora"][:_CORPORA]:
         what = f"{corpus['name']}: {counted(corpus['prompts'], 'prompt')}, sha256 {corpus['sha256'][:16]}…"
         what += f"; {corpus['too_short']:,} too short and left out" if corpus["too_short"] else ""
-        found.append(("corpus", what + (f"; {corpus['cut']:,} cut" if corpus["cut"] else "")))
+        what += f"; {corpus['repeated']:,} the same as another one and left out" if corpus.get("repeated") else ""
+        to = f" to {corpus['max_tokens']:,} tokens" if "max_tokens" in corpus else ""
+        found.append(("corpus", what + (f"; {corpus['cut']:,} cut{to}" if corpus["cut"] else "")))
     if facts.get("apart"):
         what = f"{number(median(facts['apart']))} of the size of the whole (median of the depths)"
         found.append(("halves apart", what))
