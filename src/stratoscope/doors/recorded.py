@@ -48,6 +48,8 @@ def check(given: str, text: str | None, options: Mapping[str, Any], target: str 
     if not is_trace(given):
         if text is None:
             fix = 'Give a trace; or a model and a text, such as "How do I sharpen a knife?".'
+            if not Path(given).exists():
+                raise UsageError("does not exist, and without a text no model is recorded", where=given, fix=fix)
             raise UsageError("is no trace, and without a text no model is recorded", where=given, fix=fix)
         if target is not None and not any(options[name] for name in OF_TARGETS):
             fix = f"Of a model, name it with --targets: --targets {target!r}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from stratoscope import names
-from stratoscope.analysis.lens.finding import text_of
+from stratoscope.analysis.lens.finding import probability_of, text_of
 from stratoscope.analysis.lens.reading import NONE, Reading
 from stratoscope.trace.lenses import LOGIT_LENS
 from stratoscope.trace.prompts import Prompts
@@ -53,7 +53,7 @@ class Cells:
 def cells_of(dataset: xr.Dataset, chosen: ChosenTokens, read: Reading) -> Cells:
     """The cells of a reading."""
     prompts = Prompts(dataset)
-    probability = np.exp(read.logprob).astype(np.float32)
+    probability = probability_of(read.logprob).astype(np.float32)
     ids, places = np.unique(read.likeliest[read.likeliest != NONE], return_inverse=True)
     likeliest = np.full(read.likeliest.shape, NONE)
     likeliest[read.likeliest != NONE] = places
