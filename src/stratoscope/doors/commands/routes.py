@@ -51,8 +51,15 @@ Towards = Annotated[
     ),
 ]
 Edges = Annotated[
-    int,
-    typer.Option("--edges", metavar="N", min=1, max=defaults.ROUTE_EDGES, help="At most so many edges of heads."),
+    int | None,
+    typer.Option(
+        "--edges",
+        metavar="N",
+        min=1,
+        max=defaults.ROUTE_EDGES,
+        help=f"At most so many edges of heads; by default {defaults.STILL_ROUTE_EDGES} on a still picture, "
+        f"{defaults.ROUTE_EDGES} on a page or in a graph.",
+    ),
 ]
 FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Show edges from the first token, too; they are counted either way.")
@@ -70,7 +77,7 @@ def routes(
     prompt: Prompts = None,
     token: Token = None,
     target: Towards = None,
-    edges: Edges = defaults.ROUTE_EDGES,
+    edges: Edges = None,
     first_token: FirstToken = defaults.FIRST_TOKEN,
     difference: Difference = False,
     theme: options.ColourTheme = defaults.THEME,
@@ -111,6 +118,8 @@ def routes(
         if as_json:
             from stratoscope.view.routes.chosen import routed
 
+            if edges is None:
+                drawn["edges"] = _usual_edges(drawn["out"])
             chosen = {name: drawn[name] for name in ("prompt", "token", "target", "edges", "first_token", "difference")}
             console.tell_json(_told(routed(trace, **chosen).graphs, drawn["out"]))
     if drawn["out"] is not None and not as_json:
@@ -131,6 +140,13 @@ def _facts(graph: xr.DataTree) -> dict[str, Any]:
     tables = {name: rows_in(graph, name) for name in graph.children}
     attrs = {str(name): value for name, value in graph.attrs.items()}
     return {**attrs, **tables}
+
+
+def _usual_edges(out: Path | None) -> int:
+    """As many edges as are written where nobody asks; a graph alone has all."""
+    from stratoscope.view.routes import files
+
+    return defaults.ROUTE_EDGES if out is None else files.usual_edges(out)
 
 
 def _check(out: Path | None, given: str, *, overwrite: bool, caption: bool) -> None:
