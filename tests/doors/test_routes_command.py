@@ -47,6 +47,15 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_still_picture_has_fewer_edges_than_a_page_unless_they_are_asked_for() -> None:
+    stratoscope.simulate("run.trace", prompts=1, tokens=12, layers=8, record="routes")
+    shown = [
+        json.loads(run("run.trace", "--json", *words)[1])["summary"]["edges"]
+        for words in (["-o", "a.svg"], ["-o", "a.html"], [], ["-o", "b.svg", "--edges", 70])
+    ]
+    assert shown == [50, 150, 150, 70]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
