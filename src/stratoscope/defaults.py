@@ -61,7 +61,8 @@ AXIS: Axis = "unknown"
 STRONGEST = 5  # neurons that `top` lists of a prompt
 RANKING: Ranking = "write"  # by what it ranks them
 
-ROUTE_EDGES = 150  # of heads that a picture of routes shows
+ROUTE_EDGES = 150  # of heads that a graph or a page of routes shows, and at most
+STILL_ROUTE_EDGES = 50  # that a still picture shows, on which nothing can be pointed at
 
 STATISTIC: Statistic = "prompt_mean"
 SPAN = "user"

@@ -10,11 +10,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stratoscope
 from route_traces import route_trace
 from stratoscope.analysis.results.result import rows_in, table_in
 from stratoscope.analysis.routes import recorded
 from stratoscope.analysis.routes.graph import route_graph
-from stratoscope.errors import StratoscopeError
+from stratoscope.errors import InputError, StratoscopeError
 
 Trace = xr.Dataset
 SMALL = settings(deadline=None, max_examples=10)
@@ -218,3 +219,21 @@ def test_what_was_cut_or_not_recorded_is_refused_with_what_to_do() -> None:
     with pytest.raises(StratoscopeError, match="no routes are recorded") as caught:
         route_graph(trace.drop_vars(list(trace.data_vars)))
     assert "--record routes" in caught.value.fix
+
+
+def test_values_that_no_trace_can_hold_are_none_and_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    whole = stratoscope.simulate(prompts=1, layers=3, record="routes,effects")
+    for name in ("route_head", "route_effect_head"):
+        whole[name][:, :, ..., 0] = -5
+        whole[name][:, :, ..., 1] = 10_000
+    whole["route_effect_other_size"][:] = np.inf
+    for target in (None, 0):
+        edges = stratoscope.route_graph(whole, prompt=0, target=target)["edges"]
+        heads = edges["head"].values[edges["kind"].values == "attention"]
+        assert len(heads)
+        assert (heads >= 0).all()
+        assert (heads < whole.sizes["head"]).all()
+    whole["route_carry"][5] = np.nan
+    with pytest.raises(InputError, match="Its values are missing in the trace"):
+        stratoscope.route_graph(whole, prompt=0, token=5)
+    assert not [one for one in recwarn if issubclass(one.category, RuntimeWarning)]

@@ -15,7 +15,7 @@ import stratoscope
 from route_traces import large_trace, route_trace
 from stratoscope.view.routes.chosen import routed
 from stratoscope.view.spec.routes import RoutePanel, Routes
-from stratoscope.words import number, percent
+from stratoscope.words import percent
 
 pytestmark = pytest.mark.browser
 
@@ -102,6 +102,8 @@ def slide(page: Page, edges: int) -> None:
 
 
 def test_all_edges_of_the_view_are_drawn_and_the_slider_keeps_the_first(page: Page, view: Routes) -> None:
+    assert drawn(page) == [edges_in(view.panels[2], 10_000)]  # the difference was asked for
+    show(page, "both")
     assert drawn(page) == [edges_in(panel, EDGES) for panel in view.panels[:2]]
     show(page, "1")
     for most in (10, 23, EDGES):
@@ -122,7 +124,7 @@ def test_an_edge_under_the_pointer_says_head_tokens_weight_and_flow(page: Page, 
     assert tip.is_visible()
     words = tip.inner_text()
     assert f"head {panel.head[0]} of L{panel.from_depth[0]}" in words
-    assert number(panel.weight[0]) in words
+    assert percent(panel.weight[0]) in words
     assert percent(panel.flow[0]) in words
     page.keyboard.press("Escape")
     assert not tip.is_visible()
@@ -185,10 +187,10 @@ def test_a_difference_names_what_one_prompt_has_and_how_large_it_may_be_in_the_o
         a, b, most = (float(one[place]) for one in (panel.sides.a, panel.sides.b, panel.sides.most))
         if np.isnan(panel.weight[place]):
             assert ("recorded in" in words and "only" in words) == np.isfinite(most)
-            assert number(b if np.isnan(a) else a) in words
-            assert ("no equal token" if np.isnan(most) else f"at most {number(most)}") in words
+            assert percent(b if np.isnan(a) else a) in words
+            assert ("no equal token" if np.isnan(most) else f"at most {percent(most)}") in words
         else:
-            assert number(b - a) in words
+            assert percent(b - a) in words
     assert page.locator("#panels .gap").count() >= 2
     labels = page.locator("#panels text.token").all_text_contents()
     assert "·on | ·hut" in labels

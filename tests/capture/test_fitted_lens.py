@@ -30,17 +30,25 @@ def lens_arrays(rows: int = WIDTH) -> dict[str, np.ndarray]:
     return {**matrices, MOVED: np.zeros((7, DEPTHS - 1), np.float32)}
 
 
+def corpus(name: str, prompts: int) -> dict[str, Any]:
+    """What a file says of a corpus."""
+    return {"name": name, "sha256": name, "prompts": prompts, "too_short": 0, "cut": 0}
+
+
 def lens_facts(**other: Any) -> dict[str, Any]:
     """What a file says of itself."""
     facts = {
         "kind": "jacobian",
         "weights_sha256": "abc",
-        "model": {"name": "tiny"},
+        "basis": "weights",
+        "model": {"name": "tiny", "dtype": "float32"},
         "d_model": WIDTH,
         "depths": DEPTHS,
         "rank": None,
         "rows": WIDTH,
-        "corpora": [{"name": "letters", "sha256": "1"}, {"name": "books", "sha256": "2"}],
+        "corpora": [corpus("letters", 5), corpus("books", 2)],
+        "positions": 70,
+        "skipped": {"first": 16, "last": 1},
         "cells": [[cell.corpus, cell.half, cell.prompts] for cell in CELLS],
         "prompts": 7,
     }
@@ -102,6 +110,17 @@ def test_a_lens_of_another_model_is_refused(tmp_path: Path) -> None:
         ({"rows": 3}, "damaged"),
         ({"unfinished": True, "planned": 9}, "not all of its prompts are in it: 7 of 9"),
         ({"kind": "tuned"}, "damaged"),
+        ({"unfinished": True}, "damaged .'planned' is missing"),
+        ({"apart": "x"}, "'apart' is no number of each depth"),
+        ({"outside": [0.1, "x", 0.2]}, "'outside' is no number of each depth"),
+        ({"prompts": None}, "damaged"),
+        ({"positions": "x"}, "damaged"),
+        ({"skipped": None}, "damaged"),
+        ({"model": None}, "damaged"),
+        ({"model": {"name": 3, "dtype": "float32"}}, "damaged"),
+        ({"corpora": [{"name": "a"}, {"name": "b"}]}, "damaged .'sha256' is missing"),
+        ({"corpora": [corpus("a", 5), corpus("a", 2)]}, "two of its corpora have one name"),
+        ({"corpora": 3}, "damaged"),
         ({"format_version": "9.0"}, None),
     ],
 )
@@ -114,6 +133,12 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, other: dict[s
         opened(tmp_path / "a.lens")
 
 
+def of_facts(facts: bytes) -> bytes:
+    """A file without arrays that says this of itself."""
+    head = b'{"__metadata__": {"stratoscope_lens": "' + facts + b'"}}'
+    return len(head).to_bytes(8, "little") + head
+
+
 def test_a_cut_or_changed_file_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "a.lens"
     write_lens_file(whole, lens_facts(), lens_arrays())
@@ -122,7 +147,8 @@ def test_a_cut_or_changed_file_is_refused(tmp_path: Path) -> None:
     assert not is_lens_file(tmp_path)
     changes = [content[:-4], content[:40], content.replace(b'"dtype": "F32"', b'"dtype": "F64"', 1),
                content.replace(b'stratoscope_lens', b'stratoscope_lent'), (1 << 40).to_bytes(8, "little") + content[8:],
-               content.replace(b'format_version\\": \\"1.0', b'format_version\\": \\"3.0'), b"", b"text"]  # fmt: skip
+               content.replace(b'format_version\\": \\"1.0', b'format_version\\": \\"3.0'), b"", b"text",
+               of_facts(b"[1]"), of_facts(b"{}")]  # fmt: skip
     for number, changed in enumerate(changes):
         path = tmp_path / f"{number}.lens"
         path.write_bytes(changed)

@@ -187,7 +187,7 @@ def some_attention(
     return GivenScores(query, key, value, mask, mask is None, None, None, output, output, True), valid, read
 
 
-@pytest.mark.skipif(kernel("edges_f32") is None, reason="no kernels: there was no C compiler at installation")
+@pytest.mark.skipif(kernel("edges_f32") is None, reason="no kernel: not compiled, or older than edges.c")
 @pytest.mark.parametrize("tokens", [1, 7, 33, 130])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("equal", [False, True], ids=["", "ties"])

@@ -16,7 +16,8 @@ from real_model import smollm2_folder
 import stratoscope
 from stratoscope.doors import demo
 
-CALIBRATION, STEPS, PAIRS = 2, 16, 4  # of the tests; a reader's are larger
+STEPS, PAIRS, DRAWS = 16, 4, 1  # of the tests; a reader's are larger
+CALIBRATION, OF_THE_ORGANISM = 2, 16  # samples: lesson 4 looks at those of its first recording
 NAMES = [page.stem for page in LESSONS]
 OF_ONE_RECORDING = [page for page in LESSONS if "lessons.trace" in page.read_text("utf-8")]
 PARTS = """# A title
@@ -111,16 +112,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dic
 
     mpl.use("agg")
     torch.set_num_threads(1)
-    capture = stratoscope.capture
+    capture, ablate = stratoscope.capture, stratoscope.ablate
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def shorter(*given: Any, **named: Any) -> Any:
+        dear = named.keys() & {"effect_steps", "calibration"}
+        named["calibration"] = CALIBRATION if dear else OF_THE_ORGANISM
         if "effect_steps" in named:
             named["effect_steps"] = STEPS
-        return capture(*given, **named | {"calibration": CALIBRATION})
+        return capture(*given, **named)
 
     monkeypatch.setattr(stratoscope, "capture", shorter)
+    monkeypatch.setattr(stratoscope, "ablate", lambda *given, **named: ablate(*given, **named | {"draws": DRAWS}))
 
     def run(page: Path) -> dict[str, Any]:
         known: dict[str, Any] = {}
@@ -153,7 +157,10 @@ def _says_what_is_so_of_the_lens(known: dict[str, Any]) -> None:
     assert known["leads_from"](ranks) == 30
     assert ranks[20] > 1000 > 100 > ranks[27] > ranks[28]
     assert known["leads_from"](known["opposite"].lens_answer_rank.values) < 28
-    assert float(known["effects"][:20].sum()) > float(known["effects"][20:].sum())
+    silenced, layer = known["silenced"], int(known["estimated"].max("head").values.argmax())
+    assert layer < 20
+    assert abs(silenced.direct) < 0.1 < 1 < silenced.measured
+    assert ranks[layer] > 1000 < ranks[layer + 1]
     assert known["start"] + steps.sum() == pytest.approx(known["end"], rel=1e-4)
     assert known["embedding"] + contributions.sum() == pytest.approx(known["end"], rel=1e-4)
     assert steps[0] < 0 < contributions[0]
@@ -161,7 +168,10 @@ def _says_what_is_so_of_the_lens(known: dict[str, Any]) -> None:
 
 
 def _says_what_is_so_of_attention(known: dict[str, Any]) -> None:
-    last, edges = known["last"], known["edges"]
+    last, edges, sizes = known["last"], known["edges"], known["sizes"]
+    net = 1 - last.route_carry
+    assert (sizes >= abs(net) - 1e-5).all()
+    assert int((abs(net) < 0.05).sum()) > len(net) / 2 < int((sizes > 0.1).sum())
     assert abs(known["total"] - 1).max() < 1e-5
     assert (known["of_first"] + known["others"]) / known["all_sizes"] < float(last.attn_first.mean())
     assert edges.token[0] == " France"
@@ -207,6 +217,10 @@ def test_the_lesson_on_suppression_runs_and_says_what_is_so(
         mlp, attention = (known["depth"][f"{part}_{measure}"].values for part in ("mlp", "attn"))
         assert mlp[1] > max(abs(mlp[[0, 2]]).max(), abs(attention).max())
     assert known["depth"].mlp_total[1] < known["depth"].mlp_direct[1] / 5
+    (_, layer, estimated, measured), *smaller = known["of_mlps"]
+    assert layer == 1
+    assert 0 < estimated < 1 < 10 < measured
+    assert all(abs(one[-1]) < measured / 4 for one in smaller)
     as_it_is = float(known["y"][known["triggered"]].mean())
     assert known["without"] < 0 < as_it_is
     assert known["silenced"](known["others"]) == pytest.approx(as_it_is, abs=0.5)

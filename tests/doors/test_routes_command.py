@@ -47,13 +47,23 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_still_picture_has_fewer_edges_than_a_page_unless_they_are_asked_for() -> None:
+    stratoscope.simulate("run.trace", prompts=1, tokens=12, layers=8, record="routes")
+    shown = [
+        json.loads(run("run.trace", "--json", *words)[1])["summary"]["edges"]
+        for words in (["-o", "a.svg"], ["-o", "a.html"], [], ["-o", "b.svg", "--edges", 70])
+    ]
+    assert shown == [50, 150, 150, 70]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         (("run.trace", "Hello"), "a text is recorded of a model, and this is a trace"),
         (("run.trace", "--chat"), "--chat: is an option of a model"),
         (("run.trace", "-o", "x.txt"), "x.txt: is no .png"),
-        (("absent",), "without a text no model is recorded"),
+        (("absent",), "does not exist, and without a text no model is recorded"),
+        (("run.trace", "--edges", "151"), "--edges: 151 is too large. Give 150 or less."),
         (("norms.trace",), "no routes are recorded in it"),
         (("norms.trace",), "--record routes"),
     ],

@@ -96,6 +96,17 @@ def test_the_strongest_edges_are_named_each_head_once_for_a_node() -> None:
     assert 3 <= len(named) <= 14
 
 
+@pytest.mark.parametrize("width", [None, 3.35])
+def test_no_name_of_a_head_lies_on_a_node_and_a_narrow_picture_is_not_a_tower(width: float | None) -> None:
+    _, _, sheet = laid_out(large_trace(14, 30), Page(width=width), edges=50)
+    nodes = [item for item in sheet.items if isinstance(item, Dot) and not item.square]
+    for text in (one for one in sheet.texts() if re.fullmatch(r"L\d+ h\d+", one.text)):
+        left, top, right, bottom = text.extent()
+        assert not any(left < dot.x < right and top < dot.y < bottom for dot in nodes), text.text
+    if width is not None:
+        assert sheet.height < 2.3 * width
+
+
 def test_what_is_in_view_falls_from_all_of_it_to_what_is_covered() -> None:
     _, content, _ = laid_out(route_trace(14, layers=5, seed=2), edges=30)
     panel = only(content)

@@ -133,6 +133,8 @@ def _wrong_value(param: Any, error: typer.TyperException) -> tuple[str, str]:
         return f"{given!r} is not a number", "Give a number such as 0.5."
     if kind == "greater_than_equal":
         return f"{given} is too small", f"Give {bounds['ge']} or more."
+    if kind == "less_than_equal":
+        return f"{given} is too large", f"Give {bounds['le']} or less."
     return error.message.rstrip("."), ""
 
 

@@ -27,7 +27,7 @@ _SIGNATURES = {  # function: what it takes, a an address, n a count
     "ranks_f32": "annnaaaaa",
 }
 MOST_PEAKS = _LANES = 64  # LANES and TEETH of rows.c
-MOST_EDGES = 64  # MOST of edges.c
+MOST_EDGES = 64  # LANES of edges.c
 _TEETH = 8
 
 Kernel = Callable[..., None]

@@ -146,14 +146,18 @@ def read_lens_file(path: str | os.PathLike[str]) -> LensFile:
         facts = strict_json.load(header.pop("__metadata__")[_ABOUT])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _refusal(path, "it is no file of a fitted lens") from None
-    if str(facts.get("format_version", "")).partition(".")[0] != VERSION.partition(".")[0]:
+    if not isinstance(facts, dict) or not isinstance(facts.get("format_version"), str):
+        raise _refusal(path, "it is no file of a fitted lens")
+    if facts["format_version"].partition(".")[0] != VERSION.partition(".")[0]:
         fix = "Install a newer Stratoscope."
         raise InputError("it was written by another version of Stratoscope", where=str(path), fix=fix)
     try:
         places = dict(_places(header, size - 8 - length))
         found = LensFile(facts, {name: _mapped(path, 8 + length + at, shape) for name, (at, shape) in places.items()})
         _check(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise _refusal(path, f"it is damaged ({error} is missing)") from None
+    except (TypeError, ValueError, AttributeError) as error:
         raise _refusal(path, f"it is damaged ({error})") from None
     return found
 
@@ -178,6 +182,7 @@ def _mapped(path: Path, start: int, shape: tuple[int, ...]) -> np.ndarray:
 def _check(lens: LensFile) -> None:
     """Raise ValueError where facts and arrays do not agree."""
     facts = lens.facts
+    _check_types(facts)
     d_model, depths, rank, rows = (facts[name] for name in ("d_model", "depths", "rank", "rows"))
     _whole("d_model", d_model, _WIDEST)
     _whole("depths", depths, _MOST_DEPTHS)
@@ -204,6 +209,28 @@ def _check(lens: LensFile) -> None:
         for depth in range(depths - 1):
             if lens.arrays[matrix_name(cell, depth)].shape != (rows, d_model):
                 raise ValueError(f"{matrix_name(cell, depth)!r} has another shape than it says")
+
+
+def _check_types(facts: Mapping[str, Any]) -> None:
+    """Raise ValueError where a fact that is told or computed with is of another type than it has."""
+    model, skipped, corpora = facts["model"], facts["skipped"], facts["corpora"]
+    texts = [facts["basis"], model["name"], model["dtype"]]
+    counts = [facts["prompts"], facts["positions"], skipped["first"], skipped["last"]]
+    counts += [facts["planned"]] if facts.get("unfinished") else []
+    for corpus in corpora:
+        texts += [corpus["name"], corpus["sha256"]]
+        counts += [corpus["prompts"], corpus["too_short"], corpus["cut"]]
+        counts += [corpus[name] for name in ("repeated", "max_tokens") if name in corpus]
+    if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
+        raise ValueError("it does not say what it is of in words and numbers")
+    for name in ("apart", "outside"):
+        shares = facts.get(name)
+        if shares is not None and not (
+            isinstance(shares, list)
+            and len(shares) == facts["depths"] - 1
+            and all(isinstance(share, int | float) and not isinstance(share, bool) for share in shares)
+        ):
+            raise ValueError(f"{name!r} is no number of each depth")
 
 
 def _whole(name: str, value: object, most: int) -> None:

@@ -134,7 +134,7 @@ class Found:
             f"(probability {percent(self.probability)})."
         )
         yield f"{capital(lens_in_words(self.lens))}: {answer} {self._where()}."
-        if self.other_rank is not None:
+        if self.other_rank is not None and self.stays_from != self.last_depth:
             yield f"At D{self.stays_from} {lens_in_words(self.other_lens)} gives it rank {self.other_rank:,}."
         for one in self.targets:
             yield self._of_target(one)
@@ -166,7 +166,7 @@ class Found:
     def _of_target(self, one: TargetFound) -> str:
         words = [f"rank {one.last_rank:,} at D{self.last_depth} (probability {percent(one.last_probability)})"]
         if one.best_rank is not None:
-            words.append(f"best rank below {one.best_rank:,}, at D{one.best_depth}")
+            words.append(f"best rank before D{self.last_depth}: {one.best_rank:,}, at D{one.best_depth}")
         if one.rank_where_answer_stays is not None and self.stays_from != self.last_depth:
             words.append(f"at D{self.stays_from}, where the answer begins to stay, {one.rank_where_answer_stays:,}")
         return f"Target {one.name}: {'; '.join(words)}."
@@ -190,7 +190,7 @@ def find(dataset: xr.Dataset, lenses: Lenses, shown: Reading, token: int, target
         shown.name,
         text_of(dataset, int(shown.answer[token])),
         int(shown.answer[token]),
-        float(np.exp(shown.answer_logprob[token, -1])),
+        float(probability_of(shown.answer_logprob[token, -1])),
         first,
         stays,
         below[-1] if below else None,
@@ -218,7 +218,7 @@ def _targets(
         yield TargetFound(
             targets.label_in(prompt, place) or targets.label(place),
             int(rank.rank[-1]),
-            float(np.exp(rank.logprob[-1])),
+            float(probability_of(rank.logprob[-1])),
             int(below[best]) if best != NONE else None,
             shown.depths[best] if best != NONE else None,
             int(rank.rank[stays]) if stays != NONE and np.isfinite(rank.rank[stays]) else None,
@@ -270,6 +270,12 @@ def _by_depth(array: xr.DataArray, places: list[int]) -> NDArray[np.float64]:
 
 def _depth(shown: Reading, place: Ids) -> int | None:
     return None if place[0] == NONE else shown.depths[int(place[0])]
+
+
+def probability_of(logprob: Any) -> Floats:
+    """What a log-probability stands for; of what can be none, being above 0, it is that of 0."""
+    probability: Floats = np.exp(np.minimum(logprob, 0.0))
+    return probability
 
 
 def text_of(dataset: xr.Dataset, identity: int) -> str:

@@ -105,7 +105,7 @@ def route_graph(
                   "first_token": first_token}  # fmt: skip
     if target is None:
         of = recorded.made(held, index)
-        _refuse_unknown_end(of, end)
+        _refuse_unknown_end(of, end, prompts, index)
         chosen = choice.along(of, end, most, first_token=first_token)
         tables = {"edges": _edges_along(of, chosen), "nodes": _nodes_along(of, chosen)}
         tables["depths"] = _depths(np.ones(layers + 1), chosen.at_node.sum(axis=0))
@@ -168,9 +168,11 @@ def _end(prompts: Prompts, prompt: int, token: int | None, *, towards: bool) -> 
     return int(places[0])
 
 
-def _refuse_unknown_end(of: Made, end: int) -> None:
+def _refuse_unknown_end(of: Made, end: int, prompts: Prompts, prompt: int) -> None:
     if not np.isfinite(of.carry_weight[end]).any():
-        fix = "Choose one of the prompt's own tokens: routes are not recorded of what was generated."
+        fix = "Its values are missing in the trace. Choose another token."
+        if prompts.in_spans(["generated"])[prompts.tokens(prompt).start + end]:
+            fix = "Choose one of the prompt's own tokens: routes are not recorded of what was generated."
         raise InputError(f"no route of position {end} is recorded", where="token", fix=fix)
 
 

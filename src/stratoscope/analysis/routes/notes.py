@@ -24,7 +24,7 @@ def notes(dataset: xr.Dataset, prompt: int, *, towards: bool, first_token: bool)
     """The notes of a route graph."""
     found = [note for note in notes_of(dataset) if note.severity == WARNING]
     if not first_token:
-        found.append(Note("L05", INFO, "Edges from the first token are not shown; they count."))
+        found.append(Note("L05", INFO, "Edges from the first token are not shown, but counted."))
     kept = counted(dataset.sizes.get(names.ROUTE, 0), "edge")
     found.append(Note("L08", INFO, f"Only the {kept} of largest size into each token and layer are recorded."))
     if layers := unsplit(dataset, prompt):

@@ -125,7 +125,7 @@ def made(dataset: xr.Dataset, prompt: int) -> Made:
     _refuse_without(dataset, RESIDUAL, "no routes are recorded in it", RECORD)
     own = _own(dataset, prompt)
     source, head, weight = _edges(own, "route_source", "route_head", "route_weight")
-    edges = _sound(source, head, weight)
+    edges = _sound(source, head, weight, dataset.sizes.get(names.HEAD))
     other, bias, carry, mid, mlp = (
         np.asarray(own[name].values, float)
         for name in ("route_other_size", "route_bias", "route_carry", "route_mid", "route_mlp")
@@ -163,8 +163,9 @@ def effects(dataset: xr.Dataset, prompt: int) -> Effects:
     """
     _refuse_without(dataset, EFFECTS, "no effects of edges are recorded in it", RECORD_EFFECTS)
     own = _own(dataset, prompt).isel({names.TARGET: 0})
-    edges = _sound(*_edges(own, *EFFECTS[:3]))
-    return Effects(edges, np.abs(np.nan_to_num(np.asarray(own[EFFECTS[3]].values, float))))
+    edges = _sound(*_edges(own, *EFFECTS[:3]), dataset.sizes.get(names.HEAD))
+    other = np.abs(np.asarray(own[EFFECTS[3]].values, float))
+    return Effects(edges, np.where(np.isfinite(other), other, 0.0))
 
 
 def unsplit(dataset: xr.Dataset, prompt: int) -> list[int]:
@@ -201,8 +202,8 @@ def _edges(own: xr.Dataset, source: str, head: str, weight: str) -> tuple[Ints, 
     )
 
 
-def _sound(source: Ints, head: Ints, weight: Floats) -> Edges:
-    """Edges of which each comes from its token or an earlier one; others are none."""
+def _sound(source: Ints, head: Ints, weight: Floats, heads: int | None) -> Edges:
+    """Edges of which each is of a head, and comes from its token or an earlier one; others are none."""
     earlier = source <= np.arange(len(source))[:, None, None]
-    there = (source >= 0) & earlier & np.isfinite(weight)
-    return Edges(np.where(there, source, -1), head, np.where(there, weight, 0.0))
+    there = (source >= 0) & earlier & np.isfinite(weight) & (head >= 0) & (head < (heads or np.inf))
+    return Edges(np.where(there, source, -1), np.where(there, head, -1), np.where(there, weight, 0.0))

@@ -22,7 +22,7 @@ Out = Annotated[
         "-o",
         metavar="FILE",
         help="What to write: a picture (.png, .svg, .pdf), an interactive page (.html), or the graph as Neuronpedia's "
-        "viewer reads it (.json).",
+        "viewer reads it (.json); by default NAME-routes.png.",
     ),
 ]
 Prompts = Annotated[
@@ -46,12 +46,20 @@ Towards = Annotated[
     typer.Option(
         "--target",
         metavar="TEXT|INDEX",
-        help="Weigh edges by what they bring to this target's logit, where effects are recorded.",
+        help="Weigh edges by what they bring to the logit of this recorded target; of a model, --targets names those "
+        "to record.",
     ),
 ]
 Edges = Annotated[
-    int,
-    typer.Option("--edges", metavar="N", min=1, max=defaults.ROUTE_EDGES, help="At most so many edges of heads."),
+    int | None,
+    typer.Option(
+        "--edges",
+        metavar="N",
+        min=1,
+        max=defaults.ROUTE_EDGES,
+        help=f"At most so many edges of heads; by default {defaults.STILL_ROUTE_EDGES} on a still picture, "
+        f"{defaults.ROUTE_EDGES} on a page or in a graph.",
+    ),
 ]
 FirstToken = Annotated[
     bool, typer.Option("--first-token", help="Show edges from the first token, too; they are counted either way.")
@@ -69,7 +77,7 @@ def routes(
     prompt: Prompts = None,
     token: Token = None,
     target: Towards = None,
-    edges: Edges = defaults.ROUTE_EDGES,
+    edges: Edges = None,
     first_token: FirstToken = defaults.FIRST_TOKEN,
     difference: Difference = False,
     theme: options.ColourTheme = defaults.THEME,
@@ -96,8 +104,9 @@ def routes(
     asked = recorded.asked_of_a_model(locals())
     drawn = options.given(locals(), "inputs", "text", "as_json", "asked", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
+    recorded.check(inputs, text, asked, target)
     _check(drawn["out"], inputs, overwrite=overwrite, caption=caption == "file")
-    explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
+    explained = any(asked[name] is not None for name in recorded.OF_TARGETS)
     record = [names.ROUTES, *([names.EFFECTS] if explained else [])]
     if drawn["out"] is not None and drawn["out"].suffix.lower() == ".html":
         record.append(names.PEAKS)  # a page names the neurons of each node
@@ -109,6 +118,8 @@ def routes(
         if as_json:
             from stratoscope.view.routes.chosen import routed
 
+            if edges is None:
+                drawn["edges"] = _usual_edges(drawn["out"])
             chosen = {name: drawn[name] for name in ("prompt", "token", "target", "edges", "first_token", "difference")}
             console.tell_json(_told(routed(trace, **chosen).graphs, drawn["out"]))
     if drawn["out"] is not None and not as_json:
@@ -129,6 +140,13 @@ def _facts(graph: xr.DataTree) -> dict[str, Any]:
     tables = {name: rows_in(graph, name) for name in graph.children}
     attrs = {str(name): value for name, value in graph.attrs.items()}
     return {**attrs, **tables}
+
+
+def _usual_edges(out: Path | None) -> int:
+    """As many edges as are written where nobody asks; a graph alone has all."""
+    from stratoscope.view.routes import files
+
+    return defaults.ROUTE_EDGES if out is None else files.usual_edges(out)
 
 
 def _check(out: Path | None, given: str, *, overwrite: bool, caption: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratoscope.errors import CaptureError, InputError
+from stratoscope.errors import CaptureError, InputError, UsageError
 from stratoscope.model.devices import input_device
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.search.find import find_sites
@@ -20,7 +20,7 @@ from stratoscope.probe.lens.directions import LowRank, low_rank, metric_of
 from stratoscope.probe.lens.jacobian import Jacobians
 from stratoscope.probe.lens.means import Means, begun, write
 from stratoscope.progress import Progress
-from stratoscope.trace.lens_file import READ, WRITE, LensFile
+from stratoscope.trace.lens_file import HALVES, READ, WRITE, LensFile
 from stratoscope.trace.lenses import JACOBIAN_LENS
 from stratoscope.version import __version__
 
@@ -52,7 +52,10 @@ class Fit:
         self._jacobians = Jacobians(loaded.model, self._sites)
         self._jacobians.refuse_looking_ahead(corpora.texts[0].ids)
         rank, width = asked.rank, self._sites.d_model
-        self._rank = None if rank is None or rank >= width else rank
+        if rank is not None and rank > width:
+            what = f"{rank} directions are more than there are: the residual stream is {width} wide"
+            raise UsageError(what, where="rank", fix=f"Give fewer than {width}, or leave it out to fit all of them.")
+        self._rank = None if rank == width else rank
 
     def run(self) -> None:
         """Fit, and write the file.
@@ -192,7 +195,7 @@ class Fit:
 
 def _apart(means: Means) -> list[float]:
     """By depth, how far the two halves are apart, relative to the size of the mean over all prompts."""
-    halves = [[cell for cell in means.cells if cell.half == half] for half in range(2)]
+    halves = [[cell for cell in means.cells if cell.half == half] for half in range(HALVES)]
     found = []
     for depth in range(means.depths):
         one, other = (means.mean(cells, depth) for cells in halves)

@@ -176,7 +176,7 @@ class EffectsRecorder(NoEffects):
             "largest_error": self._largest,
         }
         if self._routes is not None:
-            facts |= {"edges_error": self._routes.error, "edges_limit": self._routes.limit}
+            facts |= self._routes.facts
         reads = self._reader.facts
         limits = [one for one in receipt["limits"] if not one.startswith((_IN_PARTS, NOT_SPLIT))]
         limits += [*self._reader.sentences, *(self._calibration or {}).get("limits", ())]
@@ -202,7 +202,7 @@ class EffectsRecorder(NoEffects):
             self._largest = max(self._largest, receipt[names.EFFECTS]["largest_error"])
             self._reader.go_on(receipt["reads"])
             if self._routes is not None:
-                self._routes.error = max(self._routes.error, receipt[names.EFFECTS].get("edges_error", 0.0))
+                self._routes.go_on(receipt[names.EFFECTS])
             self._earlier = [one for one in receipt["limits"] if one.startswith(_IN_PARTS)]
         if self.asked.first_pass:
             self.counted_from(self._means(prompts, progress))

@@ -127,6 +127,8 @@ def _own(path: Path, file: LensFile, weights: str | None, d_model: int, depths: 
         return found
 
     write = None if facts["rank"] is None else torch.from_numpy(file.arrays[WRITE].copy())
+    if write is not None and not bool(torch.isfinite(write).all()):
+        raise InputError("its low-rank matrix holds what is no number", where=str(path), fix=_ANEW)
     known = {**facts, "sha256": _sha256(path)}
     return FittedLens(tuple(parts), known, depths, range(depths - 1), matrix, write)
 

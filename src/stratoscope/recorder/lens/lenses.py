@@ -27,30 +27,31 @@ class Lenses:
     ----------
     names : tuple of str
         Of all of them, the logit lens first.
-    goes_on : bool
-        Whether the forward in hand is of an answer, behind the prompts.
     errors : Tensor
         Of each prompt of the batch, how far what is read of the last depth is from the model's own logits, as a share
         of the largest of them.
     """
 
     def __init__(self, fitted: FittedLens | None = None, *, every_position: bool = False) -> None:
-        self.fitted, self.every_position, self.goes_on = fitted, every_position, False
+        self.fitted, self.every_position = fitted, every_position
         self.names = (LOGIT_LENS, *(() if fitted is None else fitted.parts))
         self.errors = torch.zeros(0)
         self._logits: Tensor | None = None
 
     def begin(self, prompts: int, *, goes_on: bool) -> None:
-        """The next forward."""
-        self.goes_on, self._logits = goes_on, None
+        """The next forward; `goes_on`: it is of answers, behind the prompts."""
+        self._logits = None
         if not goes_on:
             self.errors = torch.zeros(prompts)
 
-    def columns(self, length: int) -> slice | None:
-        """Which columns of a forward of that length are read, whose prompts end in its last; None: none."""
+    def columns(self, length: int, *, goes_on: bool) -> slice | None:
+        """Which columns of a forward of that length are read, whose prompts end in its last; None: none.
+
+        `goes_on` as of `begin`.
+        """
         if self.every_position:
             return slice(0, length)
-        return None if self.goes_on else slice(max(0, length - LENS_POSITIONS), length)
+        return None if goes_on else slice(max(0, length - LENS_POSITIONS), length)
 
     def reads(self, lens: int, depth: int) -> bool:
         """Whether a lens reads a depth."""

@@ -36,6 +36,7 @@ class LensReducer:
         head = shared.sites.head
         assert isinstance(head, Head)
         self._lenses, self._scratch, self._targets = shared.lenses, shared.scratch, shared.targets
+        self._turn = shared.turn
         self._depths, self._count = len(shared.sites.layers) + 1, len(shared.lenses.names)
         self._unembedding = Unembedding(shared.model, head, head.vocabulary)
         self._fixed = Fixed(always=shared.targets is not None and not shared.targets.need_a_forward)
@@ -50,7 +51,7 @@ class LensReducer:
         """Make room for a batch."""
         self._fixed.begin()
         self._prompts, self._length = batch.input_ids.shape
-        self._columns = self._lenses.columns(self._length)
+        self._columns = self._lenses.columns(self._length, goes_on=self._turn.goes_on)
         self._kept, self._logits = {}, {}
 
     def receive(self, site: Site, tensor: Tensor) -> None:

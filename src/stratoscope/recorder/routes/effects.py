@@ -48,8 +48,7 @@ class RouteEffects:
         self._held = HeldAttention(model, sites, self._attended)
         self.watched: AbstractContextManager[object] = self._held
         self._tolerance = Tolerance(next(model.parameters()).dtype, full=_FULL, roundings=_ROUNDINGS)
-        self.limit = self._tolerance.limit
-        self.error = 0.0
+        self._error = 0.0
         self._late: dict[int, str] = {}
         self._scratch = Scratch(sites.devices(model)[0])
         self._given: dict[int, tuple[Given, Tensor | None]] = {}
@@ -117,24 +116,33 @@ class RouteEffects:
         self._found["route_effect_other"][:, layer, target] = whole
         self._found["route_effect_other_size"][:, layer, target] = whole.abs()
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """Facts of a receipt: the largest error of the sums so far, and what rounding explains."""
+        return {"edges_error": self._error, "edges_limit": self._tolerance.limit}
+
+    def go_on(self, facts: Mapping[str, float]) -> None:
+        """Take up what was found before an interruption."""
+        self._error = max(self._error, facts.get("edges_error", 0.0))
+
     def into(self, limits: list[str]) -> list[str]:
         """Limits of a receipt with those of these effects."""
         kept = [one for one in limits if not one.startswith(_LIMIT)]
-        if self.error > self.limit:
-            kept.append(f"{_LIMIT} less exactly than within {self.limit:.1g} of their sizes.")
+        if self._error > self._tolerance.limit:
+            kept.append(f"{_LIMIT} less exactly than within {self._tolerance.limit:.1g} of their sizes.")
         return [*kept, *in_sentences(self._late)]
 
     def _check(self, layer: int, error: Tensor, ids: list[str]) -> None:
         worst = float(error.max())
         if self._tolerance.stops(worst):
-            row = int((~(error <= self.limit)).nonzero()[0, 0])
+            row = int((~(error <= self._tolerance.limit)).nonzero()[0, 0])
             raise CaptureError(
                 f"the total effects of the edges of layer {layer} do not add up to those of its heads: they are off by "
-                f"{worst:.2g} of their sizes, and {self.limit:.1g} is rounding",
+                f"{worst:.2g} of their sizes, and {self._tolerance.limit:.1g} is rounding",
                 where=f"prompt {ids[row // self._valid.shape[1]]}",
                 fix="This model does more than was proved of it: record without the group routes.",
             )
-        self.error = max(self.error, worst)
+        self._error = max(self._error, worst)
 
     def _attended(self, layer: int, given: Given, reaching: Tensor, multiplied: bool) -> None:
         if not self._all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -96,7 +97,8 @@ def two_spec(
         found = difference(_side(two, 0), _side(two, 1), two.columns)
         tokens.append(_tokens_of_both(two, *tokens))
         panels.append(_difference_panel(two, _marked(two, found), start=2 * width))
-        notes += [Note("L08", INFO, sentence) for sentence in _absent(found)]
+        shares = not graphs[0].attrs["summary"]["target"]
+        notes += [Note("L08", INFO, sentence) for sentence in _absent(found, percent if shares else number)]
         called = two.labels
     content = content_of(graphs[0], panels)
     return ViewSpec(
@@ -264,12 +266,12 @@ def _counts(found: Difference, a: str, b: str) -> str:
     return f"{counts}, {apart} at tokens without an equal one" if apart else counts
 
 
-def _absent(found: Difference) -> list[str]:
+def _absent(found: Difference, said: Callable[[float], str]) -> list[str]:
     """What is not compared, and what an edge that is not recorded may be."""
     apart = np.isnan(found.difference) & ~found.is_bounded
     sentences = [NO_COUNTERPART] if apart.any() else []
     if found.is_bounded.any():
-        most = number(found.most[found.is_bounded].max())
+        most = said(float(found.most[found.is_bounded].max()))
         sentences.append(f"{'Another' if apart.any() else 'An'} {ABSENT} (at most {most}).")
     return sentences
 

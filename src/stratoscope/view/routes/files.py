@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratoscope import defaults
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.names import PICTURES
 from stratoscope.replacing import write_whole
@@ -32,6 +33,12 @@ def check(out: str | os.PathLike[str], *, overwrite: bool, inputs: Any = (), cap
         raise InputError("is no .png, .svg, .pdf, .html or .json file", where=str(path), fix=fix)
     check_place(path, overwrite=overwrite, inputs=inputs)
     return path
+
+
+def usual_edges(out: str | os.PathLike[str] | None) -> int:
+    """How many edges are shown where nobody asks: fewer where none can be pointed at."""
+    is_still = out is None or Path(out).suffix.lower() in PICTURES
+    return defaults.STILL_ROUTE_EDGES if is_still else defaults.ROUTE_EDGES
 
 
 def write_page(path: Path, spec: ViewSpec, figure: Figure, *, overwrite: bool) -> None:

@@ -63,8 +63,9 @@ def _colours_of(spec: ViewSpec) -> str:
 
 
 def _choices(routes: Routes) -> list[_Option]:
-    """Two prompts side by side, each alone, and their difference; nothing where there is no choice."""
+    """Two prompts side by side, each alone, and their difference, which is shown first; nothing without a choice."""
     if len(routes.panels) < 2:
         return []
     beside = [] if routes.panels[-1].sides is not None and len(routes.panels) < 3 else [_Option("both", "side by side")]
-    return beside + [_Option(str(number), panel.title) for number, panel in enumerate(routes.panels)]
+    panels = enumerate(routes.panels)
+    return beside + [_Option(str(number), panel.title, panel.sides is not None) for number, panel in panels]

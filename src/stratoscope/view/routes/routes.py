@@ -24,7 +24,7 @@ def routes(
     prompt: PromptChoice = None,
     token: int | None = None,
     target: TargetChoice = None,
-    edges: int = defaults.ROUTE_EDGES,
+    edges: int | None = None,
     first_token: bool = defaults.FIRST_TOKEN,
     difference: bool = False,
     theme: names.Theme = defaults.THEME,
@@ -51,7 +51,9 @@ def routes(
     prompt
         One, by id or index; or two, which are drawn side by side, long ones one above the other; the columns of
         both are the same, aligned where tokens are equal.
-    token, target, edges, first_token
+    edges
+        At most so many edges of heads, 1 to 150; by default 50 on a still picture, 150 on a page or in a graph.
+    token, target, first_token
         As in `route_graph`. Of two prompts `token` is a position in the first; in the second the way ends in the token
         that stands in the same column.
     difference
@@ -86,7 +88,8 @@ def routes(
     page = page_of(width, font_size, title, caption)
     path = None if out is None else files.check(out, overwrite=overwrite, inputs=inputs, caption=caption == "file")
     look = Look(theme=theme)
-    found = routed(inputs, prompt=prompt, token=token, target=target, edges=edges, first_token=first_token,
+    most = files.usual_edges(path) if edges is None else edges
+    found = routed(inputs, prompt=prompt, token=token, target=target, edges=most, first_token=first_token,
                    difference=difference)  # fmt: skip
     if path is None or path.suffix.lower() in names.PICTURES:
         return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)

@@ -22,6 +22,7 @@ BOW = 0.3  # inches of the widest bow of a head that brings a token's own value
 BESIDE = 0.45  # inches at the right of a panel for bows and names of its last column
 _MOST_NAMES = 14  # heads that are named in a panel
 _OPACITIES = 8  # steps, so that a stream is a few lines and not one for each layer
+_BARS_APART = 5  # depths between bars that say their share
 _LEAST_DASHED = 0.11  # inches of a row that has a dashed line of its own for what is not in view
 _ROW_STEP = 0.125  # inches between row labels, at least
 _STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 100, 128)
@@ -193,6 +194,7 @@ class RouteDrawing:
         """`L5 h3` on the edges through which most runs, wherever one finds a place."""
         size, items, taken = self.measures.number + 0.6, list[Item](), list[tuple[float, float, float, float]]()
         most = _MOST_NAMES if self.measures.width is None else int(1.6 * self.measures.width)
+        nodes = [_around(item) for item in self._nodes() if isinstance(item, Dot)]
         named, right = set[tuple[str, int]](), self.left + self.columns.width + BESIDE * self.measures.unit
         for line, place in reversed(curves):
             if len(taken) >= most:
@@ -208,7 +210,7 @@ class RouteDrawing:
                 x += wide / 2 if own else 0.0
                 x = min(max(x, self.left + wide / 2), right - wide / 2)
                 box = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
-                if not any(_meet(box, other) for other in taken) and self.top - 0.02 <= box[1]:
+                if not any(_meet(box, other) for other in (*taken, *nodes)) and self.top - 0.02 <= box[1]:
                     taken.append(box)
                     named.add((text, end))
                     items.append(Box(box[0], box[1], wide, high, fill=self.theme.paper))
@@ -237,9 +239,26 @@ class RouteDrawing:
         if self.row < _LEAST_DASHED:
             ends = pairwise(outline)
             items += [Line((start, end), 0.6, theme.missing_line, dashed=True) for start, end in ends]
-        items.append(Text(x, self.top - beyond, "in view", size, theme.muted, va="bottom"))
+        items += self._shares_in_view(x, width, most)
+        head = "100 % in view" if most == panel.in_view[-1] == 1 else "in view"
+        items.append(Text(x, self.top - beyond, head, size, theme.muted, va="bottom"))
         rest = f"rest ({percent(panel.rest)})"
         items.append(Text(x, self.bottom + beyond, rest, size, theme.ink))
+        return items
+
+    def _shares_in_view(self, x: float, width: float, most: float) -> list[Item]:
+        """The number at every fifth bar from the top: behind it, or inside where it is long."""
+        size, theme, items = self.measures.number, self.theme, list[Item]()
+        high, last = fonts.height(size), self.content.depths - 1
+        for depth in range(last - _BARS_APART, 0, -_BARS_APART):
+            share = float(self.panel.in_view[depth])
+            text, end = percent(share), x + width * share / most
+            wide, y = fonts.width(text, size) + 0.04, self.y(depth)
+            if end + wide <= x + width:
+                items.append(Box(end + 0.01, y - high / 2, wide, high, fill=theme.paper))
+                items.append(Text(end + 0.03, y, text, size, theme.muted, va="center"))
+            elif min(0.7 * self.row, 0.13) >= 0.8 * high:
+                items.append(Text(end - 0.03, y, text, size, theme.paper, ha="right", va="center"))
         return items
 
 
@@ -248,6 +267,12 @@ def _at(points: tuple[tuple[float, float], ...], t: float) -> tuple[float, float
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
     return (sum(w * x for w, (x, _) in zip(weights, points, strict=True)),
             sum(w * y for w, (_, y) in zip(weights, points, strict=True)))  # fmt: skip
+
+
+def _around(dot: Dot) -> tuple[float, float, float, float]:
+    """The box of a dot."""
+    half = dot.size / 2
+    return dot.x - half, dot.y - half, dot.x + half, dot.y + half
 
 
 def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

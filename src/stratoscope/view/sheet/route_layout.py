@@ -19,7 +19,9 @@ from stratoscope.words import number, percent
 _Sample: TypeAlias = Callable[[float, float], list[Item]]
 _LEAST_WIDTH = 7.4
 _ROW, _LOWEST, _HIGHEST = 0.2, 2.6, 5.6  # inches of a row, and of all rows
+_MOST_ASPECT = 0.9  # height of all rows on a page of a given width, in widths
 _STRIP, _MOST_STRIP = 0.62, 1.8  # inches of what is in view, beside a panel
+_STRIP_SHARE = 0.25  # of a panel's width, at most, where there is room for more
 _SAMPLE, _MARK = 0.26, 0.1  # inches of a line and of a mark in the legend
 _BETWEEN = 0.3  # inches between panels
 _LEAST_BESIDE = 0.17  # inches of a column of panels that stand side by side
@@ -47,8 +49,10 @@ class _Layout:
             self.right = self.measures.width - self.measures.margin
         self.right = max(self.right, 0 if self.measures.width else _LEAST_WIDTH - self.measures.margin)
         if len({*self.lefts}) == 1:
-            self.strip = min(self.right - max(ends), _MOST_STRIP * unit)
-        height = min(max(_ROW * (content.depths - 1), _LOWEST), _HIGHEST)
+            widest = _STRIP_SHARE * max(one.width for one in self.columns)
+            self.strip = min(self.right - max(ends), max(self.strip, min(widest, _MOST_STRIP * unit)))
+        highest = min(_HIGHEST, _MOST_ASPECT * self.measures.width) if self.measures.width else _HIGHEST
+        height = min(max(_ROW * (content.depths - 1), _LOWEST), highest)
         self.row = height / max(content.depths - 1, 1)
         self.items: list[Item] = []
 
@@ -146,7 +150,7 @@ class _Layout:
             ]
         if any(panel.unmatched.any() for panel in content.panels):
             entries.append((hatched, "no equal token in the other prompt", _SAMPLE))
-        entries.append((end, "where the ways end", _MARK))
+        entries.append((end, "the chosen token", _MARK))
         return entries
 
     def _heading(self, panel: RoutePanel, columns: Columns, left: float, y: float) -> float:

@@ -110,12 +110,16 @@ function edgeClass({ kind, weight, sides }) {
 /**
  * Names of heads, as `L5 h3`, on the edges through which most runs, wherever one finds a place; as in the figure.
  * @param {{ edge: Edge, line: SVGElement }[]} marks
+ * @param {Place[]} places nodes, on which none lies
+ * @param {Frame} frame
  */
-function headNames(marks) {
+function headNames(marks, places, frame) {
   const heads = marks.filter(({ edge }) => edge.kind === ATTENTION && edge.from.column !== edge.to.column);
   const strongest = heads.sort((a, b) => (b.edge.flow || sizeOf(b.edge)) - (a.edge.flow || sizeOf(a.edge)));
+  const joined = new Set(marks.flatMap(({ edge }) => (edge.kind === ATTENTION ? [placeKey(edge.from), placeKey(edge.to)] : [])));
   /** @type {{ x: number, y: number, wide: number }[]} */
-  const taken = [];
+  const taken = places.filter((place) => joined.has(placeKey(place)))
+    .map(({ column, depth }) => ({ x: frame.x.get(column) ?? 0, y: frame.y(depth), wide: 8 }));
   const names = [];
   for (const { edge, line } of strongest.slice(0, 3 * MOST_NAMES)) {
     if (names.length === MOST_NAMES) break;
@@ -125,6 +129,7 @@ function headNames(marks) {
     const length = curve.getTotalLength();
     for (const share of length > 2 * wide ? [0.5, 0.35, 0.65, 0.2, 0.8] : []) {
       const { x, y } = curve.getPointAtLength(share * length);
+      if (x < wide / 2 || x > frame.width - wide / 2) continue;
       if (taken.some((one) => Math.abs(one.x - x) < (one.wide + wide) / 2 && Math.abs(one.y - y) < 12)) continue;
       taken.push({ x, y, wide });
       names.push(drawn("text", { class: `head ${edgeClass(edge)}`, x, y: y + 3.5 }, words));

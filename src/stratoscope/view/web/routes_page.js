@@ -65,7 +65,7 @@ function panelOf(graph, edges, frame, index) {
   const marks = new Map(places.map((place) => [placeKey(place), markOf(graph, frame, place, joined.has(placeKey(place)))]));
   const name = `${graph.panel.title}: arrow keys go from node to node, Enter picks one, Escape lets go`;
   const size = { width: frame.width, height: frame.height };
-  const layers = [drawnEdges.map(({ line }) => line), headNames(drawnEdges), drawnEdges.map(({ grab }) => grab), [...marks.values()]];
+  const layers = [drawnEdges.map(({ line }) => line), headNames(drawnEdges, places, frame), drawnEdges.map(({ grab }) => grab), [...marks.values()]];
   const groups = layers.map((layer) => drawn("g", {}, ...layer));
   const picture = drawn("svg", { ...size, role: "group", "aria-label": name }, hatching(), ...ground(frame, graph), ...groups);
   const grid = document.createElement("div");
@@ -138,7 +138,7 @@ function describe(most) {
 /** How wide an edge is drawn. */
 function widthWords() {
   const { weight, widest } = view.content;
-  return `Width: size of the ${weight.label}, the widest ${number(widest)}${weight.unit === "1" ? "" : ` ${weight.unit}`}.`;
+  return `Width: size of the ${weight.label}, the widest ${weightText(widest)}${weight.unit === "1" ? "" : ` ${weight.unit}`}.`;
 }
 
 /** @param {Graph} graph @param {number} most */
@@ -236,7 +236,7 @@ function emptyCard() {
       return { cells: [what, weightWords(graph, edge), ...flow], go: () => pick(index, edge.to) };
     });
     const title = panels.length > 1 ? `Strongest edges of ${legible(graph.panel.title)}` : "Strongest edges";
-    return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
+    return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : [flowTitle()])], rows)];
   });
   return [said("p", help, "faint"), ...lists];
 }
@@ -254,7 +254,9 @@ function cardOf({ graph, edges }, place) {
   const known = graph.edges.filter((edge) => edge.kind !== REST && (edge.kind !== ATTENTION || edges.includes(edge)));
   const into = known.filter(({ to }) => placeKey(to) === key);
   const out = known.filter(({ from, kind }) => placeKey(from) === key && kind !== MLP);
-  if (place.depth) parts.push(...edgeList(graph, isTowards() ? "In" : "In: what it is made of", into, "from"));
+  const [mlps, others] = [true, false].map((isMlp) => into.filter(({ kind }) => (kind === MLP) === isMlp));
+  if (place.depth) parts.push(...edgeList(graph, isTowards() ? "In" : "In: what the stream behind attention is made of", others, "from"));
+  if (mlps.length) parts.push(...edgeList(graph, "The MLP's part of the stream behind the layer", mlps, "from"));
   const lost = isTowards() ? "is of edges into it that are not drawn" : "is lost from view here, in what is not drawn";
   if (place.depth && rest > 0) parts.push(said("p", `${percent(rest)} of ${view.content.whole} ${lost}.`, "faint"));
   if (placeKey(graph.end) !== key) parts.push(...edgeList(graph, "Out: where it goes", out, "to"));
@@ -272,16 +274,16 @@ function edgeList(graph, title, edges, side) {
     const flow = Number.isNaN(edge.flow) ? "" : percent(edge.flow);
     return { cells: [what, weightWords(graph, edge), ...(graph.panel.sides ? [] : [flow])], go: edge[side].column < 0 ? undefined : () => pick(panel, edge[side]) };
   });
-  return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : ["flow"])], rows)];
+  return [said("h3", title), cardTable(["", "weight", ...(graph.panel.sides ? [] : [flowTitle()])], rows)];
 }
 
 /** The weight of an edge; of a difference that is not known, the one that is. @param {Graph} graph @param {Edge} edge */
 function weightWords({ called }, { weight, sides }) {
   if (sides && Number.isNaN(weight)) {
     const [name, known] = Number.isNaN(sides.b) ? [called[0], sides.a] : [called[1], sides.b];
-    return `${legible(name)}: ${signedNumber(known)}`;
+    return `${legible(name)}: ${signedWeight(known)}`;
   }
-  return Number.isNaN(weight) ? "" : signedNumber(weight);
+  return Number.isNaN(weight) ? "" : signedWeight(weight);
 }
 
 /** @param {Graph} graph @param {Place} place @returns {Node[]} */

@@ -4,6 +4,15 @@
 /** @param {number} value */
 const signedNumber = (value) => (value > 0 ? `+${number(value)}` : number(value));
 
+/** A weight in its unit: a share of the stream, or what is brought to a logit. @param {number} value */
+const weightText = (value) => (view.content.weight.unit === "1" ? percent(value) : number(value));
+
+/** @param {number} value */
+const signedWeight = (value) => (value > 0 ? `+${weightText(value)}` : weightText(value));
+
+/** What the share of the whole is called that an edge has. */
+const flowTitle = () => (isTowards() ? "of all effects" : "runs through");
+
 /** What brings something along an edge. @param {Edge} edge */
 function carrier({ kind, head, to }) {
   const layer = `L${to.depth - 1}`;
@@ -48,21 +57,27 @@ function worthWords(graph, edge) {
   if (sides) return differenceWords(graph, edge, sides);
   const through = isTowards() ? "" : " runs through it";
   const share = Number.isNaN(flow) ? [] : [`${percent(flow)} of ${view.content.whole}${through}`];
-  return [`weight: ${signedNumber(weight)}`, ...share];
+  return [`weight: ${signedWeight(weight)}${ofStream(edge)}`, ...share];
+}
+
+/** Of which stream a weight is a share: an MLP writes behind attention. @param {Edge} edge */
+function ofStream({ kind }) {
+  if (isTowards()) return "";
+  return ` of the stream behind ${kind === MLP ? "the layer" : "attention"}`;
 }
 
 /** @param {Graph} graph @param {Edge} edge @param {Sides} sides */
 function differenceWords({ called, columns }, { from, to, weight }, { a, b, most }) {
   const [one, other] = called.map((name) => legible(name));
   if (!Number.isNaN(weight)) {
-    return [`${other} − ${one}: ${signedNumber(weight)}`, `${one} ${signedNumber(a)}, ${other} ${signedNumber(b)}`];
+    return [`${other} − ${one}: ${signedWeight(weight)}`, `${one} ${signedWeight(a)}, ${other} ${signedWeight(b)}`];
   }
   const [here, there, value] = Number.isNaN(b) ? [one, other, a] : [other, one, b];
   if (columns[from.column].unmatched || columns[to.column].unmatched) {
-    return [`${here}: ${signedNumber(value)}`, `${there} has no equal token in its place, so there is nothing to subtract.`];
+    return [`${here}: ${signedWeight(value)}`, `${there} has no equal token in its place, so there is nothing to subtract.`];
   }
-  const recorded = `recorded in ${here} only: ${signedNumber(value)}`;
-  const bound = `at most ${number(most)} in size there, of either sign`;
+  const recorded = `recorded in ${here} only: ${signedWeight(value)}`;
+  const bound = `at most ${weightText(most)} in size there, of either sign`;
   return [recorded, `not among the recorded edges of ${there}: ${bound}. Its difference is not known.`];
 }
 
