@@ -105,6 +105,7 @@ def draw(shares: dict[str, np.ndarray], title: str, path: Path) -> None:
         axes.plot(depth, values[:, 0], color=colours[name], label=name, **line)
         if name != BOTH:
             axes.fill_between(depth, values[:, 1], values[:, 2], color=colours[name], alpha=0.2, lw=0)
+    axes.xaxis.set_major_formatter("D{x:.0f}")
     axes.set(xlabel="depth", ylabel="share of positions", ylim=(0, 1.02), xlim=(0, len(depth) - 1), title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left")
@@ -170,7 +171,8 @@ def main() -> None:
         print(f"| {depth} | {' | '.join(cells)} | {_cell(shares[BOTH][depth])} |")
     if given.figure:
         title = (
-            f"The model's final answer is what the lens finds likeliest\n{len(owners)} held-out positions, SmolLM2-135M"
+            "How often a lens's likeliest token is the model's final answer\n"
+            f"{len(owners)} held-out positions, SmolLM2-135M"
         )
         draw(shares, title, given.figure)
     print(f"ratio: {cost(loaded, to_fit[:TIMED_TEXTS]):.0f} plain forwards for each text")

@@ -206,7 +206,6 @@ class _Hostile:
         return (Path("ran").touch, ())
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_file_that_holds_code_or_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"J": {0: _Hostile()}}, "code.pt")
@@ -222,7 +221,23 @@ def test_a_file_that_holds_code_or_too_much_is_refused(tmp_path: Path, monkeypat
     saved(Path("whole_numbers.pt"), J={0: torch.zeros(WIDTH, WIDTH, dtype=torch.int64)})
     saved(Path("nan.pt"), J={0: torch.full((WIDTH, WIDTH), float("nan"))})
     Path("page.pt").write_text("<!doctype html><p>not found")
-    for name in ("code", "pickle", "cut", "large", "bomb", "list", "wide", "deep", "whole_numbers", "nan", "page"):
+    saved(Path("worded.pt"), d_model="x")
+    saved(Path("negative.pt"), n_prompts=-4)
+    for name in (
+        "worded",
+        "negative",
+        "code",
+        "pickle",
+        "cut",
+        "large",
+        "bomb",
+        "list",
+        "wide",
+        "deep",
+        "whole_numbers",
+        "nan",
+        "page",
+    ):
         with pytest.raises(InputError) as refused:
             opened(Path(f"{name}.pt"))
         assert "\n" not in str(refused.value)

@@ -53,9 +53,12 @@ def test_a_model_is_recorded_with_lenses_alone_and_its_trace_is_gone(monkeypatch
         "some/model", "A text", "--chat", "--targets", "No|Yes", "--lens", "m.lens", "--positions", "all"
     )
     assert (code, said.splitlines()[-1]) == (0, "model-lens.png")
-    assert (asked["model"], asked["prompts"], asked["record"]) == ("some/model", ["A text"], ["lens"])
+    assert (asked["model"], asked["record"]) == ("some/model", ["lens"])
+    assert asked["prompts"] == [{"id": "“A text”", "text": "A text"}]  # the text stands where a prompt's name does
     assert (asked["targets"], asked["lens"], asked["positions"]) == (("No", "Yes"), Path("m.lens"), "all")
     assert asked["chat"] is True
+    run("some/model", "not seen " * 9 + "is the city\nof", "--overwrite")
+    assert asked["prompts"][0]["id"] == "“…seen not seen not seen not seen is the city of”"
     assert not asked["out"].exists()
 
 
@@ -64,6 +67,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trace that holds no lenses."""
     folder = tmp_path_factory.mktemp("without")
     stratoscope.simulate(folder / "run.trace", prompts=2, tokens=4, layers=1, record="norms")
+    (folder / "made-lens.png").touch()
     return folder
 
 
@@ -74,6 +78,8 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("run.trace", "--lens", "m.lens"), "--lens: is an option of a model"),
         (("run.trace",), "capture MODEL --prompts FILE --record lens"),
         (("absent",), "without a text no model is recorded"),
+        (("made",), "without a text no model is recorded"),  # not that made-lens.png is there
+        (("absent", "A text", "--target", "the"), "Of a model, name it with --targets"),
         (("run.trace", "-o", "x.txt"), "a picture is a .png, .svg or .pdf file"),
     ],
 )

@@ -305,7 +305,7 @@ def test_the_old_one_stays_until_the_new_one_is_complete(
 ) -> None:
     out = tmp_path / "a.lens"
     out.write_bytes(whole.read_bytes())
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"already exists.* --overwrite"):
         fitted(out, llama)
     stopped(1, monkeypatch, out, llama, overwrite=True)
     assert out.read_bytes() == whole.read_bytes()
@@ -322,6 +322,12 @@ def test_too_few_long_texts_are_refused_by_count(llama: Any, tmp_path: Path) -> 
         fitted(tmp_path / "a.lens", llama, ["short", "is", "this", TEXTS[0]])
     with pytest.raises(InputError, match="there is no corpus"):
         fitted(tmp_path / "a.lens", llama, {})
+
+
+def test_more_directions_than_the_stream_has_are_refused(llama: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="rank: 4000 directions are more than there are: the residual stream is 32"):
+        fitted(tmp_path / "a.lens", llama, rank=4000)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

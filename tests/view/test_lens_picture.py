@@ -21,7 +21,7 @@ from stratoscope.view.lens.lens import lens, lens_spec
 from stratoscope.view.sheet import fonts
 from stratoscope.view.sheet.cell_words import colour_steps, fitted
 from stratoscope.view.sheet.footer import explained
-from stratoscope.view.sheet.items import CellMap
+from stratoscope.view.sheet.items import CellMap, Text
 from stratoscope.view.sheet.lens import LensSheet, arrange_lens
 from stratoscope.view.spec import palette
 from stratoscope.view.spec.charts import Horizontal, Line
@@ -207,6 +207,29 @@ def test_marks_stand_where_the_answer_first_leads_and_from_where_it_stays() -> N
     assert (content.first.tolist(), content.stays.tolist()) == ([1], [3])
     lines = {one.label: one.y for one in content.charts[0].marks if isinstance(one, Horizontal)}
     assert lines == {"first leads at D1": 0.5, "leads from D3 to the end": 2.5}
+
+
+@pytest.mark.parametrize(("ranks", "said"), [((9, 8, 3, 2, 1), "leads"), ((9, 1, 3, 2, 1), "then again")])
+def test_an_answer_that_leads_at_the_last_depth_alone_is_not_said_to_lead(ranks: tuple[int, ...], said: str) -> None:
+    trace = make_lens_trace(layers=4, recorded=1, lenses=PARTS)
+    trace["lens_answer_rank"].values[-1, :, 1] = ranks
+    spec, found = lens_spec(trace)
+    lines = [one.label for one in content_of(spec).charts[0].marks if isinstance(one, Horizontal)]
+    assert lines[-1] == f"{said} only in the model's own output"
+    assert not any("gives it rank" in sentence for sentence in found.sentences())
+
+
+def test_colours_of_probabilities_have_nothing_below_or_above() -> None:
+    spec = spec_of(make_lens_trace())
+    said = [item.text for item in arrange_lens(spec, content_of(spec)).sheet.items if isinstance(item, Text)]
+    assert "0" in said
+    assert not any("% below" in text or "% above" in text for text in said)
+
+
+def test_a_token_of_nothing_but_spaces_is_seen_in_its_cell() -> None:
+    content = content_of(spec_of(make_lens_trace(vocabulary=(" ", ".", " a", "   "))))
+    assert {*content.texts} <= {"␣", ".", "·a", "␣×3", "␣␣␣"}
+    assert "·" not in content.texts
 
 
 def test_hatching_is_where_parts_differ_and_the_share_is_in_the_caption() -> None:

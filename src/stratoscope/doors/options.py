@@ -108,8 +108,8 @@ Targets = Annotated[
     typer.Option(
         "--targets",
         metavar="TEXT|TEXT",
-        help=r"Tokens whose logits are explained, where the answer begins; a space in front counts, \| is a bar. By "
-        "default each prompt's likeliest token against its second.",
+        help=r"Record these tokens as targets: their logits are explained, where the answer begins; a space in front "
+        r"counts, \| is a bar. By default each prompt's likeliest token against its second.",
     ),
 ]
 Against = Annotated[

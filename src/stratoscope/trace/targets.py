@@ -114,7 +114,8 @@ class Targets:
                 raise InputError(f"{len(named)} targets are {choice!r}", where=TARGET, fix=f"Name one by its number: {listed(named)}.")  # fmt: skip  # noqa: E501
             if not choice.isdecimal() or len(choice) > 9:
                 there = ["each prompt's likeliest token (0)"] if self.own else self.texts
-                raise InputError(f"no target {choice!r}", where=TARGET, fix=choices(choice, there))
+                fix = choices(choice, there) if there else "None is recorded: name those to record with --targets."
+                raise InputError(f"no target {choice!r}", where=TARGET, fix=fix)
         elif not is_whole(choice):
             raise UsageError(f"{choice!r} names no target", where=TARGET, fix="Give its text, or its number, as 0.")
         if 0 <= (place := int(choice)) < len(self):

@@ -134,7 +134,7 @@ class Found:
             f"(probability {percent(self.probability)})."
         )
         yield f"{capital(lens_in_words(self.lens))}: {answer} {self._where()}."
-        if self.other_rank is not None:
+        if self.other_rank is not None and self.stays_from != self.last_depth:
             yield f"At D{self.stays_from} {lens_in_words(self.other_lens)} gives it rank {self.other_rank:,}."
         for one in self.targets:
             yield self._of_target(one)

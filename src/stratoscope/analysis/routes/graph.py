@@ -74,9 +74,9 @@ def route_graph(
         the whole, with this edge of a head and all before it; NaN of others); edges of heads first, in the order in
         which they were chosen. `nodes`: `position`, `depth`, `flow`, and `rest`, the share that is lost from view
         there. `depths`: the share of the whole that there is at each depth, and that is in view. `tokens`: `position`
-        and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token` (what comes from the
-        first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers that are not split by
-        token), `limits`.
+        and `text` of the tokens that are reached. `summary`: `covered`, `rest`, `first_token` (what at least
+        comes from the first token), `bias`, `prompt`, `token`, `tokens`, `layers`, `target`, `unsplit` (layers that
+        are not split by token), `limits`.
 
     Raises
     ------

@@ -35,7 +35,11 @@ Token = Annotated[
 ]
 OneTarget = Annotated[
     str | None,
-    typer.Option("--target", metavar="TEXT|INDEX", help="Draw the trajectories of this recorded target alone."),
+    typer.Option(
+        "--target",
+        metavar="TEXT|INDEX",
+        help="Of the targets that are recorded, draw this one alone; of a model, --targets names those to record.",
+    ),
 ]
 InCells = Annotated[
     str | None,
@@ -100,6 +104,7 @@ def lens(
     asked = recorded.asked_of_a_model(locals()) | {"lens": lens_file, "positions": positions}
     drawn = options.given(locals(), "trace", "text", "as_json", "asked", "lens_file", "positions", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(trace)}-lens.png"))
+    recorded.check(trace, text, asked, target)
     _check(drawn["out"], [trace, lens_file], overwrite=overwrite, caption=caption == "file")
     with recorded.trace_of(trace, text, (names.LENSES,), asked) as given:
         if drawn["out"] is not None:

@@ -22,7 +22,7 @@ Out = Annotated[
         "-o",
         metavar="FILE",
         help="What to write: a picture (.png, .svg, .pdf), an interactive page (.html), or the graph as Neuronpedia's "
-        "viewer reads it (.json).",
+        "viewer reads it (.json); by default NAME-routes.png.",
     ),
 ]
 Prompts = Annotated[
@@ -46,7 +46,8 @@ Towards = Annotated[
     typer.Option(
         "--target",
         metavar="TEXT|INDEX",
-        help="Weigh edges by what they bring to this target's logit, where effects are recorded.",
+        help="Weigh edges by what they bring to the logit of this recorded target; of a model, --targets names those "
+        "to record.",
     ),
 ]
 Edges = Annotated[
@@ -103,8 +104,9 @@ def routes(
     asked = recorded.asked_of_a_model(locals())
     drawn = options.given(locals(), "inputs", "text", "as_json", "asked", *recorded.OF_A_MODEL)
     drawn["out"] = out or (None if as_json else Path(f"{recorded.stem(inputs)}-routes.png"))
+    recorded.check(inputs, text, asked, target)
     _check(drawn["out"], inputs, overwrite=overwrite, caption=caption == "file")
-    explained = any(asked[name] is not None for name in ("targets", "against", "answer_prefix"))
+    explained = any(asked[name] is not None for name in recorded.OF_TARGETS)
     record = [names.ROUTES, *([names.EFFECTS] if explained else [])]
     if drawn["out"] is not None and drawn["out"].suffix.lower() == ".html":
         record.append(names.PEAKS)  # a page names the neurons of each node

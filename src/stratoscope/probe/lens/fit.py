@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratoscope.errors import CaptureError, InputError
+from stratoscope.errors import CaptureError, InputError, UsageError
 from stratoscope.model.devices import input_device
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.search.find import find_sites
@@ -52,7 +52,10 @@ class Fit:
         self._jacobians = Jacobians(loaded.model, self._sites)
         self._jacobians.refuse_looking_ahead(corpora.texts[0].ids)
         rank, width = asked.rank, self._sites.d_model
-        self._rank = None if rank is None or rank >= width else rank
+        if rank is not None and rank > width:
+            what = f"{rank} directions are more than there are: the residual stream is {width} wide"
+            raise UsageError(what, where="rank", fix=f"Give fewer than {width}, or leave it out to fit all of them.")
+        self._rank = None if rank == width else rank
 
     def run(self) -> None:
         """Fit, and write the file.
@@ -89,7 +92,7 @@ class Fit:
         """Whether there is a fit to go on with; refuse to lose one."""
         there = unfinished(out).exists()
         if there and not (self._asked.resume or self._asked.overwrite):
-            fix = "Go on with it (resume), or begin anew (overwrite)."
+            fix = "Go on with it (`--resume`, resume=True), or begin anew (`--overwrite`, overwrite=True)."
             raise InputError("a fit is there that is not finished", where=str(unfinished(out)), fix=fix)
         return there and self._asked.resume
 

@@ -97,4 +97,4 @@ def _refuse_present(out: Path, *, resume: bool) -> None:
     if resume and waits.exists() and read_lens_file(waits).facts.get("replaces"):
         return
     what = "it is complete" if resume else "already exists"
-    raise InputError(what, where=str(out), fix="Give another name, or replace it (overwrite).")
+    raise InputError(what, where=str(out), fix="Give another name, or --overwrite.")

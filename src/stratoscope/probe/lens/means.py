@@ -117,6 +117,6 @@ def begun(path: Path, plan: Mapping[str, Any]) -> LensFile:
             raise InputError(
                 f"it was begun with another {name.replace('_', ' ')}",
                 where=str(path),
-                fix="Ask for the same, or begin anew with overwrite.",
+                fix="Ask for the same, or begin anew (`--overwrite`, overwrite=True).",
             )
     return file

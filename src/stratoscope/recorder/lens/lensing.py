@@ -22,7 +22,7 @@ from stratoscope.trace.labels import note
 RECEIPT = "lens"  # key of the receipt
 _FULL, _ROUNDINGS = 1e-4, 8  # of the largest logit: in float32 and float64; in half precision as many roundings
 _LIMIT = "Lenses read the last depth"
-_CORPUS = "A fitted lens measures the text that it was fitted to as well as the model: see plan.lens_file."
+_CORPUS = "A fitted lens measures the text that it was fitted to as well as the model; `info` names the texts."
 
 
 class Lensing:

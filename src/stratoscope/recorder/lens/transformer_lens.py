@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stratoscope.errors import InputError, ModelError, first_line
+from stratoscope.errors import InputError, ModelError
 from stratoscope.model.files.contents import open_torch_file, refuse_broken_weights
 from stratoscope.trace.lenses import JACOBIAN_LENS
-from stratoscope.words import shortened
 
 RAW = "raw_huggingface"  # TransformerLens's word for weights that it has not processed
 _MOST_BESIDES = 2**20  # bytes of such a file that are no numbers
@@ -47,14 +47,24 @@ def open_transformer_lens(path: Path, *, d_model: int, depths: int) -> Transform
     _refuse_too_large(path, 8 * d_model**2 * depths + _MOST_BESIDES)
     try:
         refuse_broken_weights(path, path.name)
-        content = open_torch_file(path, numbers=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torch, of files that it then refuses
+            content = open_torch_file(path, numbers=True)
     except ModelError as error:
         raise InputError(error.what, where=str(path), fix=_FIX) from None
-    except Exception as error:  # torch refuses what is not numbers in many ways
-        what = "torch cannot open it as numbers alone, so it may hold code, which is never run"
-        raise InputError(f"{what} ({shortened(first_line(error), 80)})", where=str(path), fix=_FIX) from None
+    except Exception:  # torch refuses what is not numbers in many ways
+        what = "it cannot be opened as numbers alone, so it may hold code, which is never run"
+        raise InputError(what, where=str(path), fix=_FIX) from None
     if not isinstance(content, Mapping) or not isinstance(content.get("J"), Mapping) or not content["J"]:
         raise InputError("it is no Jacobian lens", where=str(path), fix=_FIX)
+    width, prompts = content.get("d_model", d_model), content.get("n_prompts")
+    if (
+        type(width) is not int
+        or width != d_model
+        or (prompts is not None and (type(prompts) is not int or prompts < 1))
+    ):
+        what = f"it says d_model {_text(width)} and n_prompts {_text(prompts)}, which cannot be those of its matrices"
+        raise InputError(what, where=str(path), fix=_FIX)
     about = content.get("metadata")
     about = about if isinstance(about, Mapping) else {}
     _refuse_other_basis(path, about, depths)
@@ -68,7 +78,7 @@ def open_transformer_lens(path: Path, *, d_model: int, depths: int) -> Transform
         "depths": depths,
         "rank": None,
         "corpora": [{"name": _text(about.get("corpus")) or "not stated", "sha256": None}],
-        "prompts": content["n_prompts"] if type(content.get("n_prompts")) is int else None,
+        "prompts": prompts,
     }
     return TransformerLensFile(JACOBIAN_LENS, facts, dict(_matrices(path, content["J"], d_model, depths)))
 

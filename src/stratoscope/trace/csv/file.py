@@ -26,6 +26,7 @@ from stratoscope.trace.csv.file_kinds import PACKED, PACKED_SUFFIXES, encoding_b
 from stratoscope.trace.csv.foreign import FOREIGN, as_utf8, refuse_foreign, refuse_office
 from stratoscope.trace.csv.pasted import literal
 from stratoscope.trace.format.bounds import LONGEST_TEXT
+from stratoscope.trace.lens_file import is_lens_file
 
 if TYPE_CHECKING:
     import _csv
@@ -188,6 +189,9 @@ def encoding_error(file: TextFile) -> InputError:
     try:
         data.decode(UTF8)
     except UnicodeDecodeError as error:
+        if is_lens_file(file.path):
+            fix = "Record with it (`capture --record lens --lens FILE`), or see what it is: `stratoscope info FILE`."
+            return InputError("this is a fitted lens, no CSV file", where=str(file.path), fix=fix)
         if b"\0" in data[:_HEAD]:
             fix = "Give the CSV file that it was made of."
             return InputError("this is not a text file", where=str(file.path), fix=fix)

@@ -67,10 +67,12 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         to = f" to {corpus['max_tokens']:,} tokens" if "max_tokens" in corpus else ""
         found.append(("corpus", what + (f"; {corpus['cut']:,} cut{to}" if corpus["cut"] else "")))
     if facts.get("apart"):
-        what = f"{number(median(facts['apart']))} of the size of the whole (median of the depths)"
+        apart = facts["apart"]
+        what = f"{number(median(apart))} of the size of the whole (median of the depths; {number(min(apart))} to "
+        what += f"{number(max(apart))})"
         found.append(("halves apart", what))
     if facts.get("outside"):
-        what = f"{percent(max(facts['outside']))} of the squared logits at most, over the depths"
+        what = f"about {percent(max(facts['outside']))} of the squared logits at the worst depth (estimated)"
         found.append(("lost by the rank", what))
     if facts["moved"] and facts["moved"][-1] is not None:
         found.append(("still moved by", f"{number(facts['moved'][-1])} of its size by the last prompt"))

@@ -9,7 +9,7 @@ from stratoscope.defaults import LENS_POSITIONS
 from stratoscope.names import ALL_POSITIONS, LENS, ROUTE, TOKEN
 from stratoscope.trace.lenses import lens_names
 from stratoscope.trace.routes import unsplit_layers
-from stratoscope.words import counted
+from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,6 +68,10 @@ def lens_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["file"]:
         plain = {key: value for key, value in facts["file"].items() if isinstance(value, str | int | float)}
         yield "fitted lens", ", ".join(f"{key} {value}" for key, value in plain.items())
+        corpora = facts["file"].get("corpora")
+        each = corpora if isinstance(corpora, list | tuple) else []
+        if named := [str(one["name"]) for one in each if isinstance(one, Mapping) and "name" in one]:
+            yield "fitted on", listed(named)
     if facts["error"] is not None:
         yield "last depth", f"computed anew it misses the model's own logits by at most {_error_text(facts)}"
     yield "drawn by", "stratoscope lens"

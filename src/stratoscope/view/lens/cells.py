@@ -25,6 +25,7 @@ from stratoscope.words import readable
 if TYPE_CHECKING:
     import xarray as xr
 
+_OPEN_BOX = "␣"
 SCALE: names.Scale = "linear"  # the only one: probabilities from 0 to 1
 _FORMULA, _FITTED = "softmax(unembed(norm(x)))", "softmax(unembed(norm(J x)))"
 
@@ -60,9 +61,15 @@ def cells_of(dataset: xr.Dataset, chosen: ChosenTokens, read: Reading) -> Cells:
     return Cells(
         Maps((_quantity(read, probability),), (_panel(prompts, chosen),), (_map(probability),)),
         replace(tokens, prompt=np.zeros(len(chosen.tokens), np.int32)),
-        tuple(readable(text_of(dataset, one)) for one in ids.tolist()),
+        tuple(_word(text_of(dataset, one)) for one in ids.tolist()),
         indices(likeliest),
     )
+
+
+def _word(text: str) -> str:
+    """A token in a cell; of one that is nothing but spaces they are seen, which `·` alone would not be."""
+    label = readable(text)
+    return label if text.strip(" ") else label.replace(readable(" "), _OPEN_BOX)
 
 
 def _quantity(read: Reading, probability: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> MapQuantity:

@@ -13,7 +13,7 @@ from stratoscope.analysis.lens.lenses import Lenses
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.targets import Targets
 from stratoscope.view.spec.charts import Axis, Band, ChartPanel, Horizontal, Line, Mark, Points, Side, Style
-from stratoscope.words import readable
+from stratoscope.words import agreeing, counted, readable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,7 +106,15 @@ def _where(found: Found, places: dict[int, float]) -> Iterator[Mark]:
     if found.first_leads is not None and found.first_leads != found.stays_from:
         yield Horizontal(places[found.first_leads] - 0.5, "muted", f"first leads at D{found.first_leads}")
     if found.stays_from is not None:
-        yield Horizontal(places[found.stays_from] - 0.5, "accent", f"leads from D{found.stays_from} to the end")
+        yield Horizontal(places[found.stays_from] - 0.5, "accent", _stays(found))
+
+
+def _stays(found: Found) -> str:
+    """From where the model's answer leads to the end; of the last depth, where it must, that it does so only there."""
+    if found.stays_from != found.last_depth:
+        return f"leads from D{found.stays_from} to the end"
+    begun = found.first_leads != found.stays_from
+    return f"{'then again' if begun else 'leads'} only in the model's own output"
 
 
 def _unnamed(marks: Sequence[Mark]) -> tuple[Mark, ...]:
@@ -131,7 +139,8 @@ def _logprob_axis(drawn: Sequence[Drawn]) -> Axis:
     beyond = int((known < low).sum())
     if not beyond or float(known.min()) > 2 * low:
         return Axis(LOGPROB)
-    return Axis(f"{LOGPROB}; {beyond} beyond", low, -0.04 * low)
+    farther = f"{counted(beyond, 'value')} {agreeing(beyond, 'is', 'are')} farther left"
+    return Axis(f"{LOGPROB}; {farther}", low, -0.04 * low)
 
 
 def _logit_axis(dataset: xr.Dataset, targets: Sequence[int]) -> str:

@@ -174,18 +174,17 @@ def _title(graph: xr.DataTree, tokens: ShownTokens, positions: Ints) -> str:
     summary = graph.attrs["summary"]
     end = int(np.searchsorted(positions, summary["token"]))
     name = f"“{tokens.text[end]}” (token {summary['token']})"
-    covered, rest = percent(summary["covered"]), percent(summary["rest"])
-    shown = f"{counted(summary['edges'], 'edge')} cover {covered}"
+    covered, rest, edges = percent(summary["covered"]), percent(summary["rest"]), counted(summary["edges"], "edge")
     if not summary["target"]:
-        return f"Routes into {name}: {shown}, rest {rest}"
+        return f"Routes into {name}: {edges} and own streams cover {covered}, rest {rest}"
     doubt = f" · {summary['not_calibrated']}" if summary["not_calibrated"] else ""
-    return f"Routes towards {summary['target']}: {shown} of all effects, rest {rest}{doubt}"
+    return f"Routes towards {summary['target']}: {edges} cover {covered} of all effects, rest {rest}{doubt}"
 
 
 def _subtitle(graph: xr.DataTree, model: str) -> str:
     """The prompt and the model; what the rest is, in parts of the whole."""
     summary = graph.attrs["summary"]
-    first = f"{percent(summary['first_token'])} comes from the first token"
+    first = f"at least {percent(summary['first_token'])} comes from the first token"
     bias = f"{percent(summary['bias'])} from biases" if summary["bias"] > 0 else ""
     return " · ".join(part for part in (summary["prompt"], model, first, bias) if part)
 

@@ -289,7 +289,8 @@ def _subtitle(two: _Two) -> str:
     parts = [provenance_of(two.dataset).model]
     for name, graph in zip(two.labels, two.graphs, strict=True):
         summary = graph.attrs["summary"]
-        parts.append(f"{name}: {counted(summary['edges'], 'edge')} cover {percent(summary['covered'])}")
+        streams = "" if summary["target"] else " and own streams"
+        parts.append(f"{name}: {counted(summary['edges'], 'edge')}{streams} cover {percent(summary['covered'])}")
     return " · ".join(part for part in parts if part)
 
 

@@ -175,10 +175,11 @@ def _description(graph: xr.DataTree) -> str:
     """What the weights are, which a reader of other graphs would not expect."""
     summary = graph.attrs["summary"]
     return (
-        f"Routes of attention into token {summary['token']}: {counted(summary['edges'], 'edge')} cover "
+        f"Routes of attention into token {summary['token']}: {counted(summary['edges'], 'edge')} and own streams cover "
         f"{percent(summary['covered'])} of its residual stream, rest {percent(summary['rest'])}. A node is the stream "
-        "of a token behind a layer, or a head or MLP that writes into it; no node is a feature. A weight is a signed "
-        "share of the stream behind the layer that the link leads into. These are parts of sums, not effects."
+        "of a token behind a layer, or a head or MLP that writes into it; no node is a feature. A weight is "
+        "signed: the share of the stream in front of the MLP, times the share of that stream in the one behind the "
+        "layer. These are parts of sums, not effects."
     )
 
 

@@ -70,8 +70,10 @@ def draw(
     cursor += bars + _STRIP + _GAP
     items += _axis(colouring, x, cursor, width, theme, small)
     cursor += leading
-    items += _shares(colouring, x, cursor, width, theme, small)
-    return Legend(tuple(items), cursor + leading - y)
+    if not _is_whole(quantity, colouring):
+        items += _shares(colouring, x, cursor, width, theme, small)
+        cursor += leading
+    return Legend(tuple(items), cursor - y)
 
 
 def _state(quantity: MapQuantity, colouring: Colouring) -> str:
@@ -127,7 +129,7 @@ def _bars(
                 Box(float(start), y + bars - high, min(step + 0.006, x + width - float(start)), high, fill=theme.line)
             )
         items.append(Box(float(start), y + bars, x + width - float(start), _STRIP, fill=fill))  # no seams
-    for unit in (0.0, 1.0):
+    for unit in () if _is_whole(quantity, colouring) else (0.0, 1.0):
         at = _place(unit, colouring, x, width)
         items.append(Box(at - 0.005, y, 0.01, bars + _STRIP + 0.02, fill=theme.accent))
     return items
@@ -159,6 +161,13 @@ def _shares(colouring: Colouring, x: float, y: float, width: float, theme: Theme
         Text(x, y, f"◂ {below} below", size, theme.muted),
         Text(x + width, y, f"{above} above ▸", size, theme.muted, ha="right"),
     ]
+
+
+def _is_whole(quantity: MapQuantity, colouring: Colouring) -> bool:
+    """Whether colours run over all that there can be, shares from nothing to all: nothing can lie beyond."""
+    limits = colouring.limits
+    ends = None if limits.by_row else (limits.kind, limits.low.item(), limits.high.item())
+    return quantity.quantity.unit == "1" and ends == ("linear", 0, 1) and not any(colouring.clipped)
 
 
 def _place(unit: float, colouring: Colouring, x: float, width: float) -> float:
