@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -137,7 +138,7 @@ VERBS = {
     "fit-lens": "fit_lens",
 }  # of the commands that are not called as their verb
 TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will do, and what the verb gets
-    "record": ("effects, norms", "effects, norms"),
+    "record": ("effects, lens, norms", "effects, lens, norms"),
     "baseline": ("mean", "mean"),
     "mean_of": ("means.trace", Path("means.trace")),
     "part": ("2/5", "2/5"),
@@ -211,7 +212,7 @@ def test_every_option_reaches_the_verb(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(vars(stratoscope), "comparison", compared)
     monkeypatch.setattr("stratoscope.doors.recorded.is_trace", lambda _: True)
     monkeypatch.setitem(vars(stratoscope), "patch_null", lambda *given, **_: given[0])
-    module = sys.modules["stratoscope.trace.opened"]
+    module = import_module("stratoscope.trace.opened")
     monkeypatch.setattr(module, "opened", opened)
     monkeypatch.setattr(module, "opened_each", lambda inputs, columns: [opened(one, columns) for one in inputs])
     alone = OF_THE_COMMAND.get(command, set())

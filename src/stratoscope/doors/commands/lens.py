@@ -96,7 +96,7 @@ def lens(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw what each depth of the residual stream reads as: the likeliest next tokens.
+    """Draw the likeliest next token at each depth.
 
     A trace must hold it (`capture --record lens`); of a model and a text it is recorded first. Says from which depth on
     the model's answer is the likeliest.
