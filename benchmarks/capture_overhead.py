@@ -15,18 +15,16 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from _models import plain_forward, smollm2, some_prompts, wide_llama
+from _recordings import Running
 from _timing import interval, parser, rounds
 
-from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel
 from stratoscope.names import ATTENTION, NEURONS, NORMS, PEAKS, RESIDUAL
-from stratoscope.recorder.recording import Recording
 
 WINDOW = 4  # prompts that a recording of batches of one prompt appends at once
 GROUPS = {
@@ -43,49 +41,18 @@ CASES = {  # name: tokens, goals of GROUPS
 }
 
 
-class Running:
-    """A recording, with a model of its own, that goes on by a window each time it is called."""
-
-    def __init__(self, loaded: LoadedModel, record: tuple[str, ...], tokens: int, count: int, out: Path) -> None:
-        prompts = some_prompts(loaded.tokenizer, WINDOW * count, tokens)
-        self.ids = torch.tensor([loaded.tokenizer(prompt.text)["input_ids"] for prompt in prompts[:WINDOW]])
-        model = given_model(copy.deepcopy(loaded.model), loaded.tokenizer)
-        recording = Recording(
-            model, prompts, record=record, top_k=10, batch_size=1, chat=False, progress=lambda *_: None
-        )
-        start = time.perf_counter()
-        self._writer = recording.writer(out)
-        self._windows = recording.windows(self._writer)
-        self.begun, self._left = time.perf_counter() - start, time.monotonic()
-
-    def __call__(self) -> None:
-        """Record the next prompts; the time that others took meanwhile brings no commit nearer."""
-        self._writer._last_commit += time.monotonic() - self._left
-        next(self._windows)
-        self._left = time.monotonic()
-
-    def finish(self) -> float:
-        """Seconds that committing what is left and completing the trace take."""
-        start = time.perf_counter()
-        self._windows.close()
-        self._writer.commit()
-        self._writer.finish()
-        self._writer.close()
-        return self.begun + time.perf_counter() - start
-
-
 def case(name: str, loaded: LoadedModel, pairs: int, folder: Path) -> list[float]:
     """Measure one model; gives each ratio over its goal."""
     folder.mkdir()
     tokens, goals = CASES[name]
+    prompts = some_prompts(loaded.tokenizer, WINDOW * (pairs + 1), tokens)
+    ids = torch.tensor([loaded.tokenizer(prompt.text)["input_ids"] for prompt in prompts[:WINDOW]])
     running = {
-        label: Running(loaded, record, tokens, pairs + 1, folder / str(number))
+        label: Running(loaded, prompts, folder / str(number), record=record, batch_size=1)
         for number, (label, record) in enumerate(GROUPS.items())
         if goals[number] is not None
     }
-    times = rounds(
-        {"plain": plain_forward(copy.deepcopy(loaded.model), next(iter(running.values())).ids), **running}, pairs=pairs
-    )
+    times = rounds({"plain": plain_forward(copy.deepcopy(loaded.model), ids), **running}, pairs=pairs)
     plain = times["plain"]
     print(f"\n{name}, {tokens} tokens: plain forward {np.median(plain) / WINDOW * 1e3:.1f} ms, {pairs} rounds")
     over = []

@@ -9,22 +9,18 @@ The last line is the ratio for four named targets at the answer position, of bat
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from _models import smollm2, some_prompts
+from _recordings import Running
 from _timing import interval, parser, rounds
 
 from stratoscope import names
-from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel
-from stratoscope.recorder.prompts.prompt import Prompt
-from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.targets.asked import TargetSettings
 
 GOAL = 1.05
@@ -41,37 +37,22 @@ WAYS = {
 }
 
 
-class Running:
-    """A recording, with a model of its own, that goes on by a window each time it is called."""
-
-    def __init__(
-        self, loaded: LoadedModel, prompts: list[Prompt], asked: TargetSettings | None, batch: int, out: Path
-    ) -> None:
-        model = given_model(copy.deepcopy(loaded.model), loaded.tokenizer)
-        record = RECORD if asked is None else (*RECORD, names.LOGITS)
-        how = {"top_k": 10, "batch_size": batch, "chat": False, "progress": lambda *_: None}
-        recording = Recording(model, prompts, record=record, targets=asked, **how)
-        self._writer = recording.writer(out)
-        self._windows, self._left = recording.windows(self._writer), time.monotonic()
-
-    def __call__(self) -> None:
-        """Record the next prompts; the time that others took meanwhile brings no commit nearer."""
-        self._writer._last_commit += time.monotonic() - self._left
-        next(self._windows)
-        self._left = time.monotonic()
-
-    def close(self) -> None:
-        """Leave the rest."""
-        self._windows.close()
-        self._writer.close()
-
-
 def case(loaded: LoadedModel, shape: tuple[int, int], pairs: int, folder: Path, ways: list[str]) -> float:
     """Measure one shape of batches; the ratio for four targets."""
     batch, tokens = shape
     prompts = some_prompts(loaded.tokenizer, WINDOW * batch * (pairs + 1), tokens)
     folder.mkdir()
-    running = {name: Running(loaded, prompts, WAYS[name], batch, folder / str(n)) for n, name in enumerate(ways)}
+    running = {
+        name: Running(
+            loaded,
+            prompts,
+            folder / str(number),
+            record=RECORD if WAYS[name] is None else (*RECORD, names.LOGITS),
+            batch_size=batch,
+            targets=WAYS[name],
+        )
+        for number, name in enumerate(ways)
+    }
     times = rounds(running, pairs=pairs)
     for one in running.values():
         one.close()

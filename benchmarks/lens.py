@@ -10,26 +10,22 @@ The last line is the ratio for the default positions, of batches.
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from _models import smollm2, some_prompts
+from _recordings import Running
 from _timing import interleaved, interval, parser, ratio_interval, rounds
 
 from stratoscope import defaults, names
-from stratoscope.model.from_object import given_model
 from stratoscope.model.load import LoadedModel
 from stratoscope.model.search.find import find_sites
 from stratoscope.recorder.lens.asked import LensSettings
 from stratoscope.recorder.lens.tokens import read
 from stratoscope.recorder.lens.unembedding import Unembedding
-from stratoscope.recorder.prompts.prompt import Prompt
-from stratoscope.recorder.recording import Recording
 from stratoscope.recorder.targets.asked import TargetSettings
 
 GOAL, GOAL_OF_READING = 1.15, 1.25
@@ -43,29 +39,6 @@ WAYS: dict[str, dict[str, object]] = {
     "+ lens of four targets": {"lens": LensSettings(), "targets": FOUR},
     ALL: {"lens": LensSettings(every_position=True)},
 }
-
-
-class Running:
-    """A recording, with a model of its own, that goes on by a window each time it is called."""
-
-    def __init__(self, loaded: LoadedModel, prompts: list[Prompt], asked: dict[str, object], out: Path) -> None:
-        model = given_model(copy.deepcopy(loaded.model), loaded.tokenizer)
-        record = (*RECORD, names.LENSES) if asked else RECORD
-        how = {"top_k": 10, "batch_size": BATCH, "chat": False, "progress": lambda *_: None}
-        recording = Recording(model, prompts, record=record, **asked, **how)
-        self._writer = recording.writer(out)
-        self._windows, self._left = recording.windows(self._writer), time.monotonic()
-
-    def __call__(self) -> None:
-        """Record the next prompts; the time that others took meanwhile brings no commit nearer."""
-        self._writer._last_commit += time.monotonic() - self._left
-        next(self._windows)
-        self._left = time.monotonic()
-
-    def close(self) -> None:
-        """Leave the rest."""
-        self._windows.close()
-        self._writer.close()
 
 
 def reading(loaded: LoadedModel, pairs: int) -> None:
@@ -96,7 +69,17 @@ def reading(loaded: LoadedModel, pairs: int) -> None:
 def recording(loaded: LoadedModel, pairs: int, folder: Path, ways: list[str]) -> float:
     """The ratio for the default positions."""
     prompts = some_prompts(loaded.tokenizer, WINDOW * BATCH * (pairs + 1), TOKENS)
-    running = {name: Running(loaded, prompts, WAYS[name], folder / str(number)) for number, name in enumerate(ways)}
+    running = {
+        name: Running(
+            loaded,
+            prompts,
+            folder / str(number),
+            record=(*RECORD, names.LENSES) if WAYS[name] else RECORD,
+            batch_size=BATCH,
+            **WAYS[name],
+        )
+        for number, name in enumerate(ways)
+    }
     times = rounds(running, pairs=pairs)
     for one in running.values():
         one.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 
@@ -37,3 +39,41 @@ class Tolerance:
     def stops(self, error: float) -> bool:
         """Whether a recording stops at an error, which may be NaN."""
         return not error <= self.limit and not (self._half and math.isfinite(error))
+
+
+class LargestErrors:
+    """The largest errors so far, by name: through interruptions, and into the receipt.
+
+    Parameters
+    ----------
+    key
+        That of the receipt under which they stand.
+    errors
+        What they are called there.
+    limit
+        What rounding explains of them.
+    beyond
+        The sentence among the limits of the receipt where one is larger, as it may be in half precision.
+    """
+
+    def __init__(self, key: str, errors: Collection[str], limit: float, beyond: str) -> None:
+        self._key, self._names, self._limit, self._beyond = key, tuple(errors), limit, beyond
+        self._largest: dict[str, float] = {}
+
+    def go_on(self, receipt: Mapping[str, Any] | None) -> None:
+        """Take up what was found before an interruption."""
+        known = (receipt or {}).get(self._key) or {}
+        self._largest = {name: known[name] for name in self._names if known.get(name) is not None}
+
+    def add(self, name: str, error: float) -> None:
+        """Keep an error if it is the largest of its name."""
+        self._largest[name] = max(self._largest.get(name, 0.0), error)
+
+    def into(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
+        """The receipt with them, if there are any."""
+        if not self._largest:
+            return dict(receipt)
+        limits = [limit for limit in receipt["limits"] if limit != self._beyond]
+        if not max(self._largest.values()) <= self._limit:
+            limits.append(self._beyond)
+        return {**receipt, self._key: {**self._largest, "limit": self._limit}, "limits": limits}

@@ -38,7 +38,7 @@ Token = Annotated[
     typer.Option(
         "--token",
         metavar="POSITION",
-        help="The token in which the ways end; by default the one from which the model answers.",
+        help="The token whose stream is followed back; by default the one from which the model answers.",
     ),
 ]
 Towards = Annotated[

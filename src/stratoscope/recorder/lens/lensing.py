@@ -16,12 +16,13 @@ from stratoscope.model.sites import ModelSites
 from stratoscope.recorder.lens.asked import LensSettings
 from stratoscope.recorder.lens.fitted import open_lens
 from stratoscope.recorder.lens.lenses import Lenses
-from stratoscope.recorder.tolerance import Tolerance
+from stratoscope.recorder.tolerance import LargestErrors, Tolerance
 from stratoscope.trace.labels import note
 
 RECEIPT = "lens"  # key of the receipt
 _FULL, _ROUNDINGS = 1e-4, 8  # of the largest logit: in float32 and float64; in half precision as many roundings
-_LIMIT = "Lenses read the last depth"
+_BEYOND = "Lenses read the last depth less exactly than within"
+_WHY = "they compute in float32 what the model rounds"
 _CORPUS = "A fitted lens measures the text that it was fitted to as well as the model; `info` names the texts."
 
 
@@ -46,10 +47,13 @@ class Lensing:
     def __init__(self, asked: LensSettings | None, loaded: LoadedModel) -> None:
         self.asked, self._identity = asked, loaded.identity
         self._tolerance = Tolerance(next(loaded.model.parameters()).dtype, full=_FULL, roundings=_ROUNDINGS)
-        self._limit = self._tolerance.limit
+        limit = self._limit = self._tolerance.limit
+        beyond = (
+            f"{_BEYOND} {_ROUNDINGS} roundings of the model's own logits, {limit:.1g} of the largest: they compute "
+        )
+        self._errors = LargestErrors(RECEIPT, ["error"], limit, beyond + "in float32 what the model rounds.")
         self.lenses: Lenses | None = None
         self.token_ids: set[int] = set()
-        self._error: float | None = None
 
     @property
     def last_tokens(self) -> int:
@@ -106,7 +110,7 @@ class Lensing:
 
     def go_on(self, receipt: Mapping[str, Any] | None) -> None:
         """Take up what was found before an interruption."""
-        self._error = ((receipt or {}).get(RECEIPT) or {}).get("error", self._error)
+        self._errors.go_on(receipt)
 
     def check(self, arrays: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
         """What was read of a batch of these prompts.
@@ -128,16 +132,8 @@ class Lensing:
                 where=f"prompt {ids[int(np.argmax(np.nan_to_num(errors, nan=np.inf)))]}",
                 fix=f"This model does more than was proved of it: record without the group {names.LENSES}.",
             )
-        self._error = max(self._error or 0.0, worst)
+        self._errors.add("error", worst)
 
     def into(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """The receipt with the largest error; with a limit, where it is more than some roundings."""
-        if self._error is None:
-            return dict(receipt)
-        limits = [limit for limit in receipt["limits"] if not limit.startswith(_LIMIT)]
-        if not self._error <= self._limit:
-            limits.append(
-                f"{_LIMIT} less exactly than within {_ROUNDINGS} roundings of the model's own logits, "
-                f"{self._limit:.1g} of the largest: they compute in float32 what the model rounds."
-            )
-        return {**receipt, RECEIPT: {"error": self._error, "limit": self._limit}, "limits": limits}
+        return self._errors.into(receipt)

@@ -11,10 +11,10 @@ import torch
 from stratoscope.errors import CaptureError
 from stratoscope.names import ROUTES
 from stratoscope.recorder.input.tokens import TokenisedPrompt
-from stratoscope.recorder.tolerance import Tolerance
+from stratoscope.recorder.tolerance import LargestErrors, Tolerance
 
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|share|: in float32 and float64; in half precision as many roundings
-_LIMIT = "Routes add up"
+_BEYOND = "Routes add up less exactly than within"
 _WORDS = {
     "error": "edges, attention's biases and what is carried over do not add up to what the MLP of layer {layer} finds",
     "mlp_error": "what the MLP of layer {layer} finds and what it writes do not add up to what leaves the block",
@@ -34,16 +34,13 @@ class RouteSums:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._tolerance = Tolerance(dtype, full=_FULL, roundings=_ROUNDINGS)
-        self.limit = self._tolerance.limit
-        self._errors: dict[str, float] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._errors)
+        limit = self.limit = self._tolerance.limit
+        beyond = f"{_BEYOND} {_ROUNDINGS} roundings, {limit:.1g} of their sizes; the receipt has the largest error."
+        self._errors = LargestErrors(ROUTES, _WORDS, limit, beyond)
 
     def go_on(self, receipt: Mapping[str, Any] | None) -> None:
         """Take up what was found before an interruption."""
-        known = (receipt or {}).get(ROUTES) or {}
-        self._errors = {name: known[name] for name in _WORDS if known.get(name) is not None}
+        self._errors.go_on(receipt)
 
     def check(
         self,
@@ -81,17 +78,11 @@ class RouteSums:
                     where=f"prompt {ids[int(np.searchsorted(ends, rows[row], side='right'))]}",
                     fix="This model does more than was proved of it: record without the group routes.",
                 )
-            self._errors[name] = max(self._errors.get(name, 0.0), worst)
+            self._errors.add(name, worst)
 
     def into(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """The receipt with the largest errors; with a limit, where they are more than some roundings."""
-        if not self._errors:
-            return dict(receipt)
-        limits = [limit for limit in receipt["limits"] if not limit.startswith(_LIMIT)]
-        if not max(self._errors.values()) <= self.limit:
-            of = f"{_ROUNDINGS} roundings, {self.limit:.1g} of their sizes"
-            limits.append(f"{_LIMIT} less exactly than within {of}; the receipt has the largest error.")
-        return {**receipt, ROUTES: {**self._errors, "limit": self.limit}, "limits": limits}
+        return self._errors.into(receipt)
 
 
 def _errors(arrays: Arrays, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from stratoscope.errors import CaptureError
-from stratoscope.recorder.tolerance import Tolerance
+from stratoscope.recorder.tolerance import LargestErrors, Tolerance
 
 RECEIPT = "contributions"  # key of the receipt
 _FULL, _ROUNDINGS = 1e-5, 4  # of Σ|c|: in float32 and float64; in half precision as many roundings
-_LIMIT = "Contributions to logits add up"
+_BEYOND = "Contributions to logits add up less exactly than within"
 _WORDS = {
     "error": "the contributions of all parts to the logit of target {target} do not add up to it",
     "heads_error": "the contributions of the heads of layer {layer} do not add up to that of its attention",
@@ -35,13 +35,13 @@ class ContributionSums:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._tolerance = Tolerance(dtype, full=_FULL, roundings=_ROUNDINGS)
-        self.limit = self._tolerance.limit
-        self._errors: dict[str, float] = {}
+        limit = self.limit = self._tolerance.limit
+        beyond = f"{_BEYOND} {_ROUNDINGS} roundings, {limit:.1g} of their sizes; the receipt has the largest error."
+        self._errors = LargestErrors(RECEIPT, _WORDS, limit, beyond)
 
     def go_on(self, receipt: Mapping[str, Any] | None) -> None:
         """Take up what was found before an interruption."""
-        known = (receipt or {}).get(RECEIPT) or {}
-        self._errors = {name: known[name] for name in _WORDS if known.get(name) is not None}
+        self._errors.go_on(receipt)
 
     def check(self, arrays: Arrays, rows: Sequence[int], ids: Sequence[str]) -> None:
         """Check a batch.
@@ -72,18 +72,11 @@ class ContributionSums:
                     where=f"prompt {ids[prompt]}",
                     fix="This model does more than was proved of it: record without the group logits.",
                 )
-            self._errors[name] = max(self._errors.get(name, 0.0), worst)
+            self._errors.add(name, worst)
 
     def into(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """The receipt with the largest errors; with a limit, where they are more than some roundings."""
-        if not self._errors:
-            return dict(receipt)
-        limits = [limit for limit in receipt["limits"] if not limit.startswith(_LIMIT)]
-        worst = max(self._errors.values())
-        if not worst <= self.limit:
-            of = f"{_ROUNDINGS} roundings, {self.limit:.1g} of their sizes"
-            limits.append(f"{_LIMIT} less exactly than within {of}; the receipt has the largest error.")
-        return {**receipt, RECEIPT: {**self._errors, "limit": self.limit}, "limits": limits}
+        return self._errors.into(receipt)
 
 
 def _errors(arrays: Arrays, rows: Sequence[int]) -> dict[str, np.ndarray]:
