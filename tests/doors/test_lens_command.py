@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def test_it_draws_a_trace_and_says_from_which_depth_on_the_answer_leads() -> Non
     assert (told["prompt"], told["position"], told["lens"], told["written"]) == ("neutral-1", 6, "logit", [])
     assert told["stable_share"] is None
     assert told["sentences"][0].startswith("The model's answer behind token 6")
+
+
+def test_what_is_printed_is_of_the_columns_that_a_narrow_picture_has() -> None:
+    stratoscope.simulate("run.trace", prompts=1, tokens=40, layers=2, record="lens", positions="all")
+    code, said, _ = run("run.trace", "-o", "x.svg", "--width", "85mm", "--caption", "file")
+    (beside,) = [path for path in Path().glob("x*") if path.suffix != ".svg"]
+    cells = re.compile(r"([\d.]+ %) of\s+the ([\d,]+) cells")
+    assert code == 0
+    assert cells.findall(said) == cells.findall(" ".join(beside.read_text("utf-8").split())) != []
 
 
 def test_a_model_is_recorded_with_lenses_alone_and_its_trace_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ Positions = Annotated[
     ),
 ]
 _OF_THE_PICTURE = ("prompt", "token", "target", "in_cells", "span", "most_tokens")
+_OF_THE_PAGE = ("width", "font_size", "title", "caption")
 
 
 def lens(
@@ -109,7 +110,7 @@ def lens(
     with recorded.trace_of(trace, text, (names.LENSES,), asked) as given:
         if drawn["out"] is not None:
             stratoscope.lens(given, **drawn)
-        found = _found(given, {name: drawn[name] for name in _OF_THE_PICTURE})
+        found = _found(given, drawn)
     if as_json:
         console.tell_json({**found.record(), "written": [] if drawn["out"] is None else [str(drawn["out"])]})
         return
@@ -118,12 +119,14 @@ def lens(
     console.tell_path(drawn["out"])
 
 
-def _found(given: str | Path, asked: dict[str, Any]) -> Found:
-    """What the lenses of a trace say at the chosen token."""
+def _found(given: str | Path, drawn: dict[str, Any]) -> Found:
+    """What the lenses of a trace say at the chosen token; of the same columns as the picture, which its page decides."""
     from stratoscope.trace.opened import opened
     from stratoscope.view.lens.lens import lens_spec
+    from stratoscope.view.spec.page import page_of
 
-    return lens_spec(opened(given), **asked)[1]
+    page = page_of(*(drawn[name] for name in _OF_THE_PAGE))
+    return lens_spec(opened(given), page=page, **{name: drawn[name] for name in _OF_THE_PICTURE})[1]
 
 
 def _check(out: Path | None, inputs: Sequence[str | Path | None], *, overwrite: bool, caption: bool) -> None:

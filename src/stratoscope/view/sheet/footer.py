@@ -99,7 +99,7 @@ def reading(content: Content, *, numbers: bool = False) -> str:
 
 def _of_lenses(content: Lens) -> str:
     """What stands in the cells of a picture of lenses, and what marks them."""
-    said = "In each cell: the token that the lens finds likeliest to come next; · is a space."
+    said = "In each cell: the token that the lens finds likeliest to come next, with spaces as ·."
     if (content.stays >= 0).any():
         said += " Red line: from here up the model's own answer stays the likeliest, depth by depth."
     if content.marks_first and ((content.first >= 0) & (content.first != content.stays)).any():

@@ -76,7 +76,7 @@ class RoutePanel:
     left_out
         How many tokens of the prompt have no column: before each one, and behind the last; of shape (columns + 1,).
     end
-        Column of the token in which the ways end, at the highest depth.
+        Column of the token whose stream is followed back, at the highest depth.
     covered
         Share of the whole that runs along what is shown; a difference has no whole: None, as the next three.
     rest
