@@ -120,7 +120,7 @@ def lens(
 
 
 def _found(given: str | Path, drawn: dict[str, Any]) -> Found:
-    """What the lenses of a trace say at the chosen token; of the same columns as the picture, which its page decides."""
+    """What the lenses of a trace say at the chosen token, of the columns that the picture has on its page."""
     from stratoscope.trace.opened import opened
     from stratoscope.view.lens.lens import lens_spec
     from stratoscope.view.spec.page import page_of
