@@ -102,6 +102,24 @@ def test_ctrl_c_names_the_command_that_goes_on(
     assert result.stderr.endswith("stratoscope capture m --prompts p.txt -o run.trace --resume\n")
 
 
+def test_ctrl_c_in_a_fit_names_the_command_that_goes_on_where_something_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(**asked: object) -> None:
+        raise KeyboardInterrupt
+
+    fit = ["fit-lens", "m", "--prompts", "p.txt", "-o", "m.lens"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(vars(stratoscope), "fit_lens", stopped)
+    monkeypatch.setattr(sys, "argv", ["stratoscope", *fit])
+    assert "--resume" not in CliRunner().invoke(app, fit).stderr
+    Path("m.lens.unfinished").touch()
+    result = CliRunner().invoke(app, fit)
+    assert result.exit_code == 130
+    assert "m.lens.unfinished keeps" in result.stderr
+    assert result.stderr.endswith("stratoscope fit-lens m --prompts p.txt -o m.lens --resume\n")
+
+
 def test_ctrl_c_before_anything_was_recorded_promises_no_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[[BaseException], None]
 ) -> None:

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -139,19 +138,14 @@ def _wrong_value(param: Any, error: typer.TyperException) -> tuple[str, str]:
 
 
 @contextmanager
-def resumable(out: Path) -> Iterator[None]:
-    """Tell how to go on after Ctrl-C."""
+def resumable(kept: Callable[[], str]) -> Iterator[None]:
+    """Tell how to go on after Ctrl-C, where `kept` says what of the work is kept; "" = nothing is."""
     try:
         yield
     except KeyboardInterrupt:
-        from stratoscope.trace.format.place import is_begun, recorded_at
-
-        begun = recorded_at(out.absolute())
-        if not is_begun(begun):
+        words = kept()
+        if not words:
             raise
-        kept = f"{out} keeps the prompts recorded so far"
-        if begun != out.absolute():
-            kept = f"{out} is as it was, and the prompts recorded so far are kept beside it"
         again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
         command = shlex.join(["stratoscope", *again, "--resume"])
-        interrupted(f"; {kept}. Resume with: {command}")
+        interrupted(f"; {words}. Resume with: {command}")

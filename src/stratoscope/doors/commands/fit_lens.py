@@ -10,7 +10,7 @@ import typer
 
 import stratoscope
 from stratoscope import defaults
-from stratoscope.doors import console, options
+from stratoscope.doors import console, failures, options
 from stratoscope.doors.progress import progress
 
 Corpora = Annotated[
@@ -72,7 +72,7 @@ def fit_lens(
     each text as the stream is wide. `capture --record lens --lens FILE` reads with it.
     """
     asked = {**options.given(locals()), "prompts": _by_name(prompts)}
-    with progress() as show:
+    with failures.resumable(lambda: _kept(out)), progress() as show:
         facts = stratoscope.fit_lens(**asked, progress=show)
     from stratoscope.trace.info.facts import info_text
 
@@ -86,3 +86,11 @@ def _by_name(files: list[Path]) -> dict[str, Path]:
         numbered = (f"{file.stem} ({number})" for number in count(2))
         found[next(name for name in chain([file.stem], numbered) if name not in found)] = file
     return found
+
+
+def _kept(out: Path) -> str:
+    """What a fit that is interrupted keeps, in words."""
+    from stratoscope.probe.lens.asked import unfinished
+
+    begun = unfinished(out)
+    return f"{begun} keeps what was fitted to the texts so far" if begun.exists() else ""
