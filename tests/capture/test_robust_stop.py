@@ -18,6 +18,7 @@ from tiny import TEXTS, byte_tokenizer, tiny
 
 from signals import heed_signals
 from stratoscope import capture, info, open_trace
+from stratoscope.doors.commands.capture import kept
 from stratoscope.doors.failures import INTERRUPTED, resumable
 from stratoscope.errors import TraceError
 from stratoscope.names import NORMS, PEAKS, SUMMARIES
@@ -91,7 +92,7 @@ def test_the_trace_that_is_overwritten_stays_until_the_new_one_is_complete(
     def is_as_it_was() -> bool:
         return before == {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
-    with pytest.raises(typer.Exit), resumable(out):
+    with pytest.raises(typer.Exit), resumable(lambda: kept(out)):
         run(out, model, overwrite=True, progress=stopped_after(4))
     assert "t is as it was, and the prompts recorded so far are kept beside it" in capsys.readouterr().err
     assert is_as_it_was()

@@ -169,13 +169,13 @@ def capture(
         return
     if resume and not place.is_trace(place.recorded_at(out.absolute())):
         console.remark(f"nothing was recorded in {out} before, so it begins anew, with what is asked now.")
-    with failures.resumable(lambda: _kept(out)), progress() as show:
+    with failures.resumable(lambda: kept(out)), progress() as show:
         trace = stratoscope.capture(**asked, progress=show)
     console.warn_of(trace.attrs["notes"])
     console.tell_path(out)
 
 
-def _kept(out: Path) -> str:
+def kept(out: Path) -> str:
     """What a recording that is interrupted keeps, in words."""
     from stratoscope.trace.format import place
 
