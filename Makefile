@@ -101,7 +101,7 @@ $(USE): | $(BIN)/python
 	@rm -f $(VENV)/.use-* && touch $@
 
 $(DEV): $(USE)
-	$(INSTALL) --no-build-isolation -e '.[capture,parquet,notebook,bench,dev]'
+	$(INSTALL) --no-build-isolation -e '.[capture,parquet,privacy,notebook,bench,dev]'
 	@rm -f $(VENV)/.dev-* && touch $@
 
 clean:

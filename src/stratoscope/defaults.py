@@ -12,6 +12,7 @@ from stratoscope.names import (
     Baseline,
     Caption,
     How,
+    Level,
     Positions,
     Ranking,
     Scale,
@@ -87,3 +88,8 @@ SIMULATED_D_MODEL = 256
 SIMULATED_D_FF = 1024
 SIMULATED_HEADS = 8
 IN_MEMORY_BYTES = 512 * 2**20  # a larger simulation needs an output
+
+LEVEL: Level = "aggregate"  # at which a record is published
+FEWEST_PROMPTS = 20  # of a class, of which means are published …
+ROUNDED_PROMPTS = 10  # … and to multiples of which their number is rounded
+EPSILON, DELTA = 1.0, 1e-5  # of a private publication

@@ -124,6 +124,12 @@ CSV_COLUMNS = (CSV_POSITION, CSV_TOKEN, CSV_LAYER, CSV_NEURON, CSV_VALUE)
 CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT = "Peak_Value", "Write_Norm", "Expert"  # added to an exported recording
 CSV_PROMPT = "Prompt"  # where one exported file holds several prompts: the id
 
+# --- how much of a record is published -----------------------------------------------------------------------------------
+
+Level = Literal["provenance", "no-text", "aggregate", "private"]
+LEVELS: tuple[Level, ...] = get_args(Level)  # each keeps less than the one before
+PROVENANCE, NO_TEXT, AGGREGATE, PRIVATE = LEVELS
+
 # --- versions of the trace format -----------------------------------------------------------------------------------
 
 FormatVersion = Literal["1.0", "1.1", "1.2", "2.0"]

@@ -1,0 +1,15 @@
+"""What each level of publishing promises, in the words that are printed and stored in what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stratoscope import names
+from stratoscope.names import Level
+
+PROMISES: Mapping[Level, str] = {
+    names.PROVENANCE: "Who and where are gone. The text is there.",
+    names.NO_TEXT: "Not readable by eye. Whoever has the model, or similar prompts, can recover it.",
+    names.AGGREGATE: "No single prompt is shown. Whoever holds a candidate prompt can test it against this file.",
+    names.PRIVATE: "(ε, δ) per prompt.",
+}
