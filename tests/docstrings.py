@@ -1,4 +1,4 @@
-"""Plain prose that everybody has who has the pinned environment: the docstrings of its packages, in the order of hashes."""
+"""Plain prose that whoever has the pinned environment has: the docstrings of its packages, in the order of hashes."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     python tests/publish/corpus.py FOLDER
 
 writes `corpus.jsonl`, whose recording is published, and `reference.jsonl`, other texts of the same kind, which the
-attackers have. Each holds two classes of 120 prompts, recorded as plain text, without a chat template. No text of either
-file shares a run of six words with another text of the two.
+attackers have. Each holds two classes of 120 prompts, recorded as plain text, without a chat template. No two texts
+of the 480 share a run of six words.
 """
 
 from __future__ import annotations
