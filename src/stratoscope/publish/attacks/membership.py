@@ -170,8 +170,8 @@ def membership_within(profiles: AnyFloats, *, count: int, draws: int = 20, seed:
         return not_run(NAME, HOLDS, UNIT, "no value is known of all prompts")
     areas = {test: [auc(*sides) for sides in pairs] for test, pairs in found.items()}
     best = max(areas, key=lambda one: float(np.mean([area.value for area in areas[one]])))
-    members, others = (np.concatenate(side) for side in zip(*found[best], strict=True))
-    whole = _outcome(NAME, members, others, f"The stronger test: {best}.")
+    inner, outer = (np.concatenate(side) for side in zip(*found[best], strict=True))
+    whole = _outcome(NAME, inner, outer, f"The stronger test: {best}.")
     area = Share(*(float(np.mean([getattr(one, field) for one in areas[best]])) for field in ("value", "low", "high")))
     said = f"Mean over {draws} draws of {count} prompts."
     return Attack(
