@@ -107,7 +107,7 @@ def test_a_maximum_gives_its_members_away(random: np.random.Generator) -> None:
 
 def test_larger_classes_hide_their_prompts_better(random: np.random.Generator) -> None:
     prompts = random.normal(size=(240, 400))
-    few, many = (membership_within(prompts, count=count, draws=6) for count in (20, 100))
+    few, many = (membership_within(prompts, count=count, repeats=6) for count in (20, 100))
     assert few.recovered is not None
     assert many.recovered is not None
     assert few.recovered.value > many.recovered.value > 0.5

@@ -1,1 +1,1 @@
-"""Attacks on what was published, as strong as those that were published: each a file, on plain arrays first."""
+"""Attacks on what was published, as strong as those in the literature: each a file, plain arrays first."""

@@ -138,7 +138,7 @@ def scores(
     return {"inner product": (plain[0], plain[1]), "likelihood ratio": (whole[0], whole[1])}
 
 
-def membership_within(profiles: AnyFloats, *, count: int, draws: int = 20, seed: int = defaults.SEED) -> Attack:
+def membership_within(profiles: AnyFloats, *, count: int, repeats: int = 20, seed: int = defaults.SEED) -> Attack:
     """Attack means of `count` prompts as they would be published, drawn from these, the others serving as others.
 
     What a person can learn before publishing who has no other prompts. Half of what is not drawn is the attacker's
@@ -150,7 +150,7 @@ def membership_within(profiles: AnyFloats, *, count: int, draws: int = 20, seed:
         One row a prompt; [prompt, value].
     count
         Prompts of each mean; at most half of them are drawn.
-    draws, seed
+    repeats, seed
         How many means, and where the draws start.
     """
     count = min(count, len(profiles) // 2)
@@ -160,7 +160,7 @@ def membership_within(profiles: AnyFloats, *, count: int, draws: int = 20, seed:
         return not_run(NAME, HOLDS, UNIT, reason)
     found: dict[str, list[tuple[Floats, Floats]]] = {}
     random = np.random.default_rng(seed)
-    for _ in range(draws):
+    for _ in range(repeats):
         order = random.permutation(len(profiles))
         inside, others, own = np.split(order, [count, count + rest // 2])
         tests = scores(profiles[inside].mean(axis=0), profiles[inside], profiles[others], profiles[own])
@@ -173,7 +173,7 @@ def membership_within(profiles: AnyFloats, *, count: int, draws: int = 20, seed:
     inner, outer = (np.concatenate(side) for side in zip(*found[best], strict=True))
     whole = _outcome(NAME, inner, outer, f"The stronger test: {best}.")
     area = Share(*(float(np.mean([getattr(one, field) for one in areas[best]])) for field in ("value", "low", "high")))
-    said = f"Mean over {draws} draws of {count} prompts."
+    said = f"Mean over {repeats} draws of {count} prompts."
     return Attack(
         NAME, HOLDS, area, whole.baseline, len(profiles), UNIT,
         gain=_less_chance(area), at_one_percent=whole.at_one_percent, note=f"{whole.note} {said}",
