@@ -55,7 +55,7 @@ def _neurons(result: xr.DataTree) -> Section:
 
 def _classes(result: xr.DataTree) -> Table:
     table = table_in(result, "classes")
-    rows = [
+    rows: list[list[Cell]] = [
         [one.label, one.prompts, int(tokens)]
         for one, tokens in zip(classes_in(result), table["tokens"].values.tolist(), strict=True)
     ]
