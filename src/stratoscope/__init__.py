@@ -49,10 +49,11 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "audit", "capture", "compare", "comparison",
-           "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap", "import_csv", "info",
-           "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable",
-           "prompt", "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "audit", "capture", "compare",
+           "comparison", "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap",
+           "import_csv", "info", "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d",
+           "plan_capture", "portable", "prompt", "route_graph", "routes", "save_result", "simulate", "suppression",
+           "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies

@@ -180,6 +180,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "routes": {"as_json", *OF_A_RECORDING},
     "info": {"as_json"},
     "lint": {"as_json", "strict"},
+    "audit": {"as_json"},
     "top": {"csv", "as_json", "overwrite"},
     "fit-lens": {"overwrite"},
     "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too

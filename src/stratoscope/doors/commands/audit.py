@@ -33,9 +33,7 @@ HeldAgainst = Annotated[
 ]
 
 
-def audit(
-    files: Files, original: Original = None, level: HeldAgainst = None, as_json: options.Json = False
-) -> None:
+def audit(files: Files, original: Original = None, level: HeldAgainst = None, as_json: options.Json = False) -> None:
     """Open published files as a stranger would, and look for what should not be there.
 
     Every byte is searched, also of what is packed in a file. It ends with status 3 where something is found.
@@ -61,15 +59,15 @@ def _tell(done: Audit) -> None:
          size_text(one.stored), size_text(one.unpacked))
         for one in done.audited
     ]  # fmt: skip
-    columns = ("opened", "is", "level", "files", "bytes", "unpacked")
-    console.tell_text(table(columns, opened, right=columns[3:], width=width))
+    numbers = ("files", "bytes", "unpacked")
+    console.tell_text(table(("opened", "is", "level", *numbers), opened, right=numbers, width=width))
     looked = [
         (one.kind, "any" if one.sought is None else f"{one.sought:,}", f"{one.too_short:,}", f"{one.allowed:,}",
          f"{one.found:,}")
         for one in done.looked
     ]  # fmt: skip
-    columns = ("looked for", "different", "not telling", "allowed", "found")
-    console.tell_text("\n" + table(columns, looked, right=columns[1:], width=width))
+    counts = ("different", "not telling", "allowed", "found")
+    console.tell_text("\n" + table(("looked for", *counts), looked, right=counts, width=width))
     if done.findings:
         rows = [(one.kind, one.what, one.where, one.fix) for one in done.findings]
         console.tell_text("\n" + table(("found", "what", "where", "what to do"), rows, right=(), width=width))

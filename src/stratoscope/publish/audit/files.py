@@ -17,7 +17,9 @@ from stratoscope.publish.audit.texts import Bytes
 
 LINKS, HIDDEN, LEFT_OVER, NO_FILES = "links", "hidden files", "leftovers", "what is no file"
 ATTRIBUTES, UNREADABLE = "attributes of files", "what cannot be read"
-_LEFT_OVER = re.compile(r".*(?:\.lock|\.partial|\.old|\.new|\.bak|\.tmp|\.sw[op]|\.orig|\.recording|~|\.published\.jsonl)")
+_LEFT_OVER = re.compile(
+    r".*(?:\.lock|\.partial|\.old|\.new|\.bak|\.tmp|\.sw[op]|\.orig|\.recording|~|\.published\.jsonl)"
+)
 _COPY = "Publish again, and copy only what that writes."
 _MAPPED = 64 * 2**20  # bytes of a file above which it is not read into memory
 
@@ -69,7 +71,7 @@ def _told(path: Path, entry: os.DirEntry[str]) -> Iterator[Finding]:
     """What is wrong with a file or folder before it is opened."""
     if entry.is_symlink():
         with suppress(OSError):
-            yield Finding(LINKS, f"a link to {os.readlink(path)}", str(path), _COPY)
+            yield Finding(LINKS, f"a link to {path.readlink()}", str(path), _COPY)
     elif not entry.is_dir() and not entry.is_file():
         kind = stat.filemode(entry.stat(follow_symlinks=False).st_mode)[0]
         yield Finding(NO_FILES, f"a pipe, socket or device ({kind})", str(path), _COPY)
@@ -80,7 +82,9 @@ def _told(path: Path, entry: os.DirEntry[str]) -> Iterator[Finding]:
     with suppress(OSError, AttributeError):  # no such thing on this system
         for name in os.listxattr(path, follow_symlinks=False):
             if name.startswith("user."):
-                yield Finding(ATTRIBUTES, f"the file carries the attribute {name}", str(path), f"setfattr -x {name} FILE")
+                yield Finding(
+                    ATTRIBUTES, f"the file carries the attribute {name}", str(path), f"setfattr -x {name} FILE"
+                )
 
 
 @contextmanager

@@ -80,4 +80,6 @@ def _grouped(grams: NDArray[np.uint64], places: NDArray[np.intp]) -> Iterator[tu
 
 def _telling(string: bytes) -> int:
     """Where the eight bytes begin that have the most different values: zeros between small numbers tell little."""
-    return max(range(min(len(string) - SHORTEST, _SEEN_OF) + 1), key=lambda start: len({*string[start : start + SHORTEST]}))
+    return max(
+        range(min(len(string) - SHORTEST, _SEEN_OF) + 1), key=lambda start: len({*string[start : start + SHORTEST]})
+    )

@@ -156,7 +156,8 @@ def _runs(texts: Sequence[str]) -> Iterator[str]:
 def _add_ids(found: Needles, ids: np.ndarray) -> None:
     for start in range(len(ids) - _ID_RUN + 1):
         run = ids[start : start + _ID_RUN]
-        if len({*run.tolist()}) < _ID_RUN - 1 or run.min() < 0 or run.max() >= 2**16:
+        steps = {*np.diff(run).tolist()}
+        if len(steps) < _ID_RUN - 2 or run.min() < 0 or run.max() >= 2**16:  # as places and ranks are
             found.too_short[IDS] += 1
             continue
         found.sought[IDS] += 1

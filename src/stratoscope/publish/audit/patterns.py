@@ -26,7 +26,7 @@ class Pattern:
 IDENTIFIERS = "identifiers"
 _WORD = rb"[A-Za-z0-9._~+-]"
 _FOLDERS = rb"(?:home|Users|root|mnt|media|data|scratch|work|workspace|tmp|var|opt|srv|private|gpfs|lustre|nfs)"
-_HEX = rb"[0-9a-fA-F]"
+_HEX, _BYTE = rb"[0-9a-fA-F]", rb"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 # each begins with a letter that is rare, which is why what must stand before it is looked at behind it
 PATTERNS = tuple(
     Pattern(kind, re.compile(form))
@@ -48,7 +48,7 @@ PATTERNS = tuple(
         ("keys and passwords", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
         ("times", rb"20(?<![\d.-]20)\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d"),
         ("times", rb"D:20\d\d[01]\d[0-3]\d[0-2]\d"),
-        ("addresses of computers", rb"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])"),
+        ("addresses of computers", rb"(?<![\w.])(?:" + _BYTE + rb"\.){3}" + _BYTE + rb"(?![\w.])"),
         (IDENTIFIERS, rb"-(?<=" + _HEX + rb"{8}-)(?:" + _HEX + rb"{4}-){3}" + _HEX + rb"{12}(?![\w-])"),
     )
 )  # fmt: skip

@@ -27,7 +27,7 @@ def said(data: bytes) -> bytes:
 
 
 def shown(streams: Sequence[bytes]) -> bytes:
-    """The text that is shown, a piece a line; read with each of the fonts that are there, as none says where it is used.
+    """The text that is shown, a piece a line; read with each of the fonts, as none says where it is used.
 
     Parameters
     ----------

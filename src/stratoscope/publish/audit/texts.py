@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
+
 Bytes = bytes | memoryview
 
 _SLICE = 8 * 2**20  # bytes that are read together
@@ -14,7 +16,7 @@ _OVERLAP = 4096  # of two slices, so that nothing is cut in two
 _MOST_ROUNDS = 3  # of undoing escapes: JSON in JSON in HTML
 _RUNS = re.compile(rb"[\t\n\r\x20-\x7e]{6,}")
 _WIDE = (re.compile(rb"(?:[\t\n\r\x20-\x7e]\x00){6,}"), re.compile(rb"(?:\x00[\t\n\r\x20-\x7e]){6,}"))
-_ZEROS = bytes(6)
+_READABLE = np.array([byte in b"\t\n\r" or 0x20 <= byte < 0x7F for byte in range(256)])
 _ESCAPED = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)|\\(?:([0-3][0-7]{2})|x([0-9a-fA-F]{2})|([\"\\/'()bfnrt]))")
 _LETTERS_OF = dict(zip(b"bfnrt", (b" ", b" ", b"\n", b"\r", b"\t"), strict=True))
 _PERCENT, _ENTITY = re.compile(rb"%[0-9A-Fa-f]{2}"), re.compile(rb"&#?\w{2,8};")
@@ -34,8 +36,19 @@ def readable(data: Bytes) -> Iterator[bytes]:
             continue
         yield b"\n".join(_RUNS.findall(part))
         for first in (0, 1):  # two bytes a letter, one of them zero
-            if _ZEROS in part[1 - first :: 2]:
+            if _has_wide_run(part, first):
                 yield b"\n".join(run[first::2] for run in _WIDE[first].findall(part))
+
+
+def _has_wide_run(part: bytes, first: int) -> bool:
+    """Whether zeros and readable bytes alternate somewhere: much faster than the search for where."""
+    values = np.frombuffer(part, np.uint8)
+    letters, zeros = values[first::2], values[1 - first :: 2]
+    both = min(len(letters), len(zeros))
+    wide = _READABLE[letters[:both]] & (zeros[:both] == 0)
+    for step in (1, 2, 2):  # runs of 2, of 4, of 6
+        wide = wide[:-step] & wide[step:] if len(wide) > step else wide[:0]
+    return bool(wide.any())
 
 
 def spellings(text: bytes) -> Iterator[bytes]:

@@ -210,13 +210,15 @@ def _chunk(where: str, data: Bytes, budget: Budget) -> Iterator[Piece]:
 
 
 def _pixels_and_rest(data: Bytes) -> tuple[bytes, bytes]:
-    """The packed pixels of a PNG, which are one stream in several chunks, and all that is around them."""
-    pixels, rest, at = [], [bytes(data[: len(_PNG)])], len(_PNG)
+    """The packed pixels of a PNG, which are one stream in several chunks, and the file with zeros in their place."""
+    pixels, rest, at = [], bytearray(data), len(_PNG)
     while at + 12 <= len(data) and bytes(data[at + 4 : at + 8]) != b"IEND":
-        size = int.from_bytes(data[at : at + 4], "big")
-        (pixels if bytes(data[at + 4 : at + 8]) == b"IDAT" else rest).append(bytes(data[at + 8 : at + 8 + size]))
-        at += 12 + size
-    return b"".join(pixels), b"\n".join([*rest, bytes(data[at:])])
+        begin, end = at + 8, at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if bytes(data[at + 4 : begin]) == b"IDAT" and end <= len(data):
+            pixels.append(bytes(data[begin:end]))
+            rest[begin:end] = bytes(end - begin)
+        at = end + 4
+    return b"".join(pixels), bytes(rest)
 
 
 # --- encoded ----------------------------------------------------------------------------------------------------------
