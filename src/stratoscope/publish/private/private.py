@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.levels import PUBLISHED, published_at
+from stratoscope.publish.levels import private_promise, promise, published_at
 from stratoscope.publish.private.plan import Plan, planned
 from stratoscope.publish.profiles import KIND, PROMPT_CLASS, of_prompts, public_model, scale_of
 from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import number, number_ranges
@@ -93,6 +94,7 @@ def private_profiles(
         clip=clip,
         bands=bands,
     )
+    said = private_promise(epsilon, delta)
     report("averaging", 0, None)
     counted = _counted(dataset)
     means = np.stack([one.mechanism.means(_rows(dataset, plan, one.prompts, counted)) for one in plan.classes])
@@ -112,10 +114,10 @@ def private_profiles(
             "bands": bands,
             "centre": "constant" if centre is None else KIND,
         },
-        notes=_notes(dataset, plan, clip),
+        notes=[promise(names.PRIVATE, said), *_notes(dataset, plan, clip)],
         summary={
             "level": names.PRIVATE,
-            "promise": promise(epsilon, delta),
+            "promise": said,
             "classes": [one.name for one in plan.classes],
             "model": public_model(dataset),
             "bands": {one.quantity: [number_ranges(band.tolist()) for band in one.bands] for one in plan.columns},
@@ -123,14 +125,8 @@ def private_profiles(
             "unit": {one.quantity: one.centre.unit for one in plan.columns},
         },
     )
-    said = published_at(names.PRIVATE) | {"promise": promise(epsilon, delta)}
-    result.attrs |= {"sources": [_source(dataset, plan)], PUBLISHED: said}
+    result.attrs |= {"sources": [_source(dataset, plan)], PUBLISHED: published_at(names.PRIVATE, said)}
     return result
-
-
-def promise(epsilon: float, delta: float) -> str:
-    """The promise of the level with its numbers."""
-    return f"(ε = {number(epsilon)}, δ = {number(delta)}) per prompt."
 
 
 def _counted(dataset: xr.Dataset) -> NDArray[np.bool_]:
