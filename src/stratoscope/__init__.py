@@ -92,6 +92,11 @@ if TYPE_CHECKING:
     from stratoscope.view.routes.routes import routes
 
 
+# the folder is called as the verb in it: Python puts it here when it is first imported, and not again
+import_module("stratoscope.publish")
+del globals()["publish"]
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'stratoscope' has no attribute {name!r}")

@@ -107,7 +107,7 @@ def publish(
     path, target, say = Path(source), Path(out), progress or silent
     original, kind = _read(path, level)
     _refuse_place(target, path)
-    public = _public(original, level, chat_template=chat_template, private_model=private_model)
+    public = _public(original, kind, level, chat_template=chat_template, private_model=private_model)
     if kind == inputs.CSV:
         from stratoscope.publish.csv_files import write_csv
 
@@ -133,10 +133,10 @@ def explain_publication(
     source, level, chat_template, private_model
         As in `publish`.
     """
-    original, _ = _read(Path(source), level)
+    original, kind = _read(Path(source), level)
     if level not in WITH_TOKENS:
         return explained(original, None, level)
-    public = _public(original, level, chat_template=chat_template, private_model=private_model)
+    public = _public(original, kind, level, chat_template=chat_template, private_model=private_model)
     return explained(original, public, level)
 
 
@@ -175,9 +175,14 @@ def refuse_again(attrs: Mapping[str, Any], level: str, path: Path) -> None:
         raise InputError(what, where=str(path), fix="Publish the original.")
 
 
-def _public(dataset: xr.Dataset, level: Level, *, chat_template: bool, private_model: bool) -> xr.Dataset:
+def _public(dataset: xr.Dataset, kind: Kind, level: Level, *, chat_template: bool, private_model: bool) -> xr.Dataset:
+    """What one of the first two levels keeps."""
     if level not in WITH_TOKENS:
         raise InputError(f"the level '{level}' is not there yet", where="level", fix=f"Take one of {WITH_TOKENS}.")
+    if kind == inputs.CSV:
+        from stratoscope.publish.csv_files import published_csv
+
+        return published_csv(dataset, level, private_model=private_model)
     from stratoscope.publish.traces import published_trace
 
     return published_trace(dataset, level, chat_template=chat_template, private_model=private_model)
