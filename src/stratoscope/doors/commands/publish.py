@@ -14,7 +14,13 @@ from stratoscope.doors.progress import progress
 from stratoscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from stratoscope.publish.explained import Explanation
+    from stratoscope.publish.explained import Explanation, What
+
+_TITLES: dict[What, str] = {
+    "published": "Would be published",
+    "averaged": "Would be published as means over a class",
+    "left out": "Would be left out",
+}
 
 Source = Annotated[
     Path, typer.Argument(metavar="INPUT", help="A trace, a result, a CSV file, a picture, a page or a folder of them.")
@@ -73,11 +79,7 @@ def publish(
 def _tell(found: Explanation) -> None:
     """What goes and what stays, by the reason."""
     console.tell(f"{found.level}: {found.promise}")
-    for what, title in (
-        ("published", "Would be published"),
-        ("averaged", "Would be published as means over a class"),
-        ("left out", "Would be left out"),
-    ):
+    for what, title in _TITLES.items():
         rows = found.names(what)
         if rows:
             console.tell(f"{title}:")
