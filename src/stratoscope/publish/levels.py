@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
+<<<<<<< HEAD
 from stratoscope.trace.format.schema import PUBLISHED as PUBLISHED  # the attribute of what is published
+=======
+from stratoscope.trace.notes import WARNING, Note
+>>>>>>> main
 from stratoscope.version import __version__
 
 PROMISES: Mapping[Level, str] = {
@@ -20,3 +24,8 @@ PROMISES: Mapping[Level, str] = {
 def published_at(level: Level) -> dict[str, str]:
     """What a published trace or Result says of itself, in its attribute `published`."""
     return {"level": level, "promise": PROMISES[level], "software": f"stratoscope {__version__}"}
+
+
+def promise(level: Level) -> Note:
+    """The note on every picture and page of what is published."""
+    return Note("L16", WARNING, f"Published at the level {level}: {PROMISES[level]}")
