@@ -6,11 +6,7 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
-<<<<<<< HEAD
-from stratoscope.trace.format.schema import PUBLISHED as PUBLISHED  # the attribute of what is published
-=======
 from stratoscope.trace.notes import WARNING, Note
->>>>>>> main
 from stratoscope.version import __version__
 
 PROMISES: Mapping[Level, str] = {

@@ -17,7 +17,8 @@ from stratoscope.progress import Progress, silent
 from stratoscope.publish import inputs
 from stratoscope.publish.explained import Explanation, explained
 from stratoscope.publish.inputs import Kind, kind_of
-from stratoscope.publish.levels import PROMISES, PUBLISHED
+from stratoscope.publish.levels import PROMISES
+from stratoscope.trace.format.schema import PUBLISHED
 
 WITH_TOKENS = (PROVENANCE, NO_TEXT)  # levels that keep a trace token by token
 _NOT_OFFERED = {

@@ -14,10 +14,10 @@ from stratoscope import names
 from stratoscope.names import NO_TEXT, PROMPT, TOKEN, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.fields import OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
-from stratoscope.publish.levels import PUBLISHED, published_at
+from stratoscope.publish.levels import published_at
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.format.attributes import objects_in, to_json
-from stratoscope.trace.format.schema import TOKEN_COORDS, known_layout
+from stratoscope.trace.format.schema import PUBLISHED, TOKEN_COORDS, known_layout
 from stratoscope.trace.format.shards import DTYPES, LOGICAL_DTYPE
 from stratoscope.trace.labels import note, object_array, unique
 from stratoscope.trace.notes import INFO, KNOWN, WARNING
