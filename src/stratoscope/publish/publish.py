@@ -56,7 +56,7 @@ def publish(
     out: str | os.PathLike[str],
     *,
     level: Level = defaults.LEVEL,
-    chat_template: bool = True,
+    chat_template: bool = defaults.CHAT_TEMPLATE,
     private_model: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -124,7 +124,7 @@ def explain_publication(
     source: str | os.PathLike[str],
     *,
     level: Level = defaults.LEVEL,
-    chat_template: bool = True,
+    chat_template: bool = defaults.CHAT_TEMPLATE,
     private_model: bool = False,
 ) -> Explanation:
     """What `publish` would write and what it would leave out, name by name with the reason; nothing is written.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.names import NO_TEXT, PROMPT, TOKEN, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.fields import OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
@@ -30,7 +30,7 @@ _TEMPLATE = "tokenizer.chat_template"
 
 
 def published_trace(
-    dataset: xr.Dataset, level: Level, *, chat_template: bool = True, private_model: bool = False
+    dataset: xr.Dataset, level: Level, *, chat_template: bool = defaults.CHAT_TEMPLATE, private_model: bool = False
 ) -> xr.Dataset:
     """A trace with what one of the first two levels keeps of it; arrays stay where they are until they are read.
 

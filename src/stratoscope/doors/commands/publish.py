@@ -45,7 +45,7 @@ def publish(
     source: Source,
     out: Out = None,
     level: HowMuch = defaults.LEVEL,
-    chat_template: ChatTemplate = True,
+    chat_template: ChatTemplate = defaults.CHAT_TEMPLATE,
     private_model: PrivateModel = False,
     overwrite: options.Overwrite = False,
     explain: Explain = False,
