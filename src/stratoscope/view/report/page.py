@@ -166,9 +166,7 @@ def _sources(result: xr.DataTree) -> list[_Source]:
             receipt=str(one.get("receipt", "")),
             software="",
         )
-        level = result.attrs.get(PUBLISHED, {}).get("level")
-        about = "about " if level == names.AGGREGATE else ""
-        nouns = ("prompt",) if level == names.PRIVATE else ("prompt", "token")  # how many tokens is not told
-        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in nouns)
+        about = "about " if PUBLISHED in result.attrs else ""
+        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in ("prompt", "token"))
         found.append(_Source(source_tag(provenance), source(provenance), counts))
     return found
