@@ -16,7 +16,7 @@ import numcodecs
 import numpy as np
 import pytest
 import xarray as xr
-from tests.publish.class_traces import different, trace_of
+from class_traces import different, trace_of
 
 import stratoscope
 from stratoscope import names
