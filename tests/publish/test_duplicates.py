@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from small_traces import different, trace_of
+from class_traces import different, trace_of
 
 from stratoscope.errors import InputError
 from stratoscope.publish.duplicates import clusters, duplicates, neighbours

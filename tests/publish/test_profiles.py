@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from small_traces import different, trace_of
+from class_traces import different, trace_of
 
 from result_tables import documented, made
 from stratoscope import names
