@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from stratoscope import names
 from stratoscope.errors import InputError
@@ -14,12 +13,15 @@ from stratoscope.names import Level
 from stratoscope.publish.pictures import page, pdf, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.keys import at_level
-from stratoscope.publish.pictures.redraw import redrawn
+from stratoscope.publish.pictures.profiles import drawn_profiles, profiled_in
+from stratoscope.publish.pictures.redraw import Redrawn, redrawn
 from stratoscope.replacing import new_files, refused
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Profiles: TypeAlias = "Callable[[xr.Dataset, Sequence[str]], xr.DataTree]"
 
 _MOST = 2**30  # bytes of a file
 _KEPT = (
@@ -49,7 +51,13 @@ _PAGE = ".html"
 
 
 def publish_picture(
-    path: Path, out: Path, level: Level, *, trace: xr.Dataset | None = None, overwrite: bool = False
+    path: Path,
+    out: Path,
+    level: Level,
+    *,
+    trace: xr.Dataset | None = None,
+    profiles: Profiles | None = None,
+    overwrite: bool = False,
 ) -> tuple[str, ...]:
     """Write a picture or a page as a level keeps it.
 
@@ -60,10 +68,12 @@ def publish_picture(
     out
         What to write, of the same kind.
     level
-        "provenance" or "no-text".
+        Of "aggregate" and "private" the class profile of its quantity is drawn in its place.
     trace
         The trace that it was drawn of: it is drawn again, with nothing taken over from the file. Without it only the
         metadata are rewritten, which is enough for "provenance" alone.
+    profiles
+        Gives the class profiles of quantities of the trace, as they may be published at those levels.
     overwrite
         Whether what is there may be replaced.
 
@@ -78,42 +88,58 @@ def publish_picture(
         It is no file of ours, cannot be drawn again at this level, or may not be written there.
     """
     try:
-        return _published(path, out, level, trace, overwrite=overwrite)
+        return _published(path, out, level, trace, profiles, overwrite=overwrite)
     except NotOurs as error:
         what = f"is no picture or page as this version writes it: {error}"
         raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
 
 
-def _published(path: Path, out: Path, level: Level, trace: xr.Dataset | None, *, overwrite: bool) -> tuple[str, ...]:
+def _published(
+    path: Path, out: Path, level: Level, trace: xr.Dataset | None, profiles: Profiles | None, *, overwrite: bool
+) -> tuple[str, ...]:
     data = _content(path)
     kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
     suffix = _PAGE if kind is None else kind.suffix
     _check_place(out, suffix, overwrite=overwrite)
-    said: About | ViewSpec = page.read_spec(data) if kind is None else read_about(kind.said(data))
+    said = _said(data, kind)
     _refuse_again(said, path)
-    caption, told = None, ()
-    if trace is not None:
-        again = redrawn(said, suffix, trace, level, path)
-        data, caption = again.content, again.caption
-        said = page.read_spec(data) if kind is None else read_about(kind.said(data))
-    elif level != names.PROVENANCE:
+    if trace is None and level != names.PROVENANCE:
         raise InputError(f"a picture can be published at {level!r} only drawn anew", where=str(path), fix=_NEEDS_TRACE)
-    else:
-        told = (_KEPT,)
+    caption = None
+    if trace is not None:
+        again = _again(said, suffix, trace, level, path, profiles)
+        data, caption = again.content, again.caption
+        said = _said(data, kind)
     public = at_level(said, level)
-    if kind is None:
-        assert isinstance(public, ViewSpec)
+    if isinstance(public, ViewSpec):
         content = page.rewritten(public)
     else:
-        assert isinstance(public, About)
+        assert kind is not None
         content = kind.rewritten(data, public.as_json())
     _write(out, content, caption, overwrite=overwrite)
-    return told
+    return () if trace is not None else (_KEPT,)
+
+
+def _said(data: bytes, kind: _Format | None) -> About | ViewSpec:
+    """What a picture says of itself, or the view of a page."""
+    return page.read_spec(data) if kind is None else read_about(kind.said(data))
+
+
+def _again(
+    said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level, path: Path, profiles: Profiles | None
+) -> Redrawn:
+    """What is drawn in the place of the original."""
+    if level in (names.PROVENANCE, names.NO_TEXT):
+        return redrawn(said, suffix, trace, level, path)
+    quantities = profiled_in(said, trace, path)
+    if profiles is None or suffix == _PAGE:
+        raise InputError(f"cannot be published at {level!r}", where=str(path), fix="Publish the trace at this level.")
+    return drawn_profiles(said, suffix, profiles(trace, quantities))
 
 
 def _content(path: Path) -> bytes:
     try:
-        if os.path.getsize(path) > _MOST:
+        if path.stat().st_size > _MOST:
             raise NotOurs("it is too large")
         return path.read_bytes()
     except OSError as error:

@@ -20,49 +20,39 @@ Said = TypeVar("Said", About, ViewSpec)
 _ALL: Collection[Level] = names.LEVELS
 _WITH_TEXT: Collection[Level] = (names.PROVENANCE,)
 _NONE: Collection[Level] = ()
-
-# What a picture shows and how it was scaled. Below `provenance` a picture is drawn of what the level keeps, so that
-# these name nothing else; prompts are numbers then.
-_OF_THE_DRAWING = (
-    "view_version kind title subtitle look.scale look.first_token look.theme selected.prompts selected.classes "
-    "selected.layers selected.spans selected.of_trace notes.id notes.severity notes.text notes.scales notes.first_token"
-).split()
-_OF_LIMITS = "name unit formula said kind low high state limits clipped".split()
-_SHOWN = (
-    *(f"shown.quantities.{name}" for name in _OF_LIMITS),
-    *"shown.tokens_per_column shown.shown shown.total shown.tokens_per_cell shown.threshold shown.whole".split(),
-    *(f"shown.{of}.{name}" for of in ("quantity", "weight") for name in ("name", "label", "unit", "formula")),
-    *(f"shown.panels.{name}" for name in ("title", "covered", "rest", "first_token", "bias", "edges")),
+_OPTIONS = (  # arguments of the verbs that draw, and parameters of Results, which are arguments too
+    "a b all_prompts alpha caption difference edges false_findings first_token font_size groups head held_out in_cells "
+    "layers most_tokens permutations profile prompt prompt_class quantity rows scale seed span statistic target theme "
+    "threshold token unequal width how positions draws level neurons fewest_prompts rounded_to"
 )
-# Arguments of the verbs, and parameters of Results, which are arguments too.
-_OPTIONS = (
-    "a b all_prompts alpha caption difference edges false_findings first_token font_size groups head "
-    "held_out in_cells layers most_tokens permutations profile prompt prompt_class quantity rows scale seed span "
-    "statistic target theme threshold token unequal width how positions draws level neurons fewest_prompts rounded_to"
-).split()
-_OPTIONS_GONE = ("claims", "null", "reference")  # files and models that were beside the trace
+_BESIDE = "claims null reference"  # files and models that were beside the trace
 
+# Below `provenance` a picture is drawn of what the level keeps, so that what it shows names no text and no prompt.
+_TABLE: tuple[tuple[Collection[Level], str, str], ...] = (
+    (_ALL, "", "view_version kind title subtitle"),
+    (_ALL, "look", "scale first_token theme"),
+    (_ALL, "selected", "prompts classes layers spans of_trace"),
+    (_ALL, "notes", "id severity text scales first_token"),
+    (_ALL, "shown", "tokens_per_column shown total tokens_per_cell threshold whole"),
+    (_ALL, "shown.quantities", "name unit formula said kind low high state limits clipped"),
+    (_ALL, "shown.quantity", "name label unit formula"),
+    (_ALL, "shown.weight", "name label unit formula"),
+    (_ALL, "shown.panels", "title covered rest first_token bias edges"),
+    (_ALL, "provenance", "source model receipt software published"),
+    (_NONE, "provenance", "uuid"),  # links a picture to its trace, and pictures to each other
+    (_ALL, "drawn_by", "verb figure traces"),
+    (_ALL, "drawn_by.options", _OPTIONS),
+    (_WITH_TEXT, "drawn_by.options", "title"),
+    (_NONE, "drawn_by.options", _BESIDE),
+    (_ALL, "parameters.parameters", _OPTIONS),
+    (_NONE, "parameters.parameters", _BESIDE),
+    (_WITH_TEXT, "parameters", "how positions seed draws"),  # of `ablate`
+    (_NONE, "parameters", "summary lens"),  # quote prompts and name models
+)
 KEYS: Mapping[str, Collection[Level]] = {
-    **dict.fromkeys((*_OF_THE_DRAWING, *_SHOWN), _ALL),
-    "provenance.uuid": _NONE,  # links a picture to its trace, and pictures to each other
-    "provenance.source": _ALL,
-    "provenance.model": _ALL,
-    "provenance.receipt": _ALL,
-    "provenance.software": _ALL,
-    "provenance.published": _ALL,
-    "drawn_by.verb": _ALL,
-    "drawn_by.figure": _ALL,
-    "drawn_by.traces": _ALL,
-    **{f"drawn_by.options.{name}": _ALL for name in _OPTIONS},
-    "drawn_by.options.title": _WITH_TEXT,
-    **{f"drawn_by.options.{name}": _NONE for name in _OPTIONS_GONE},
-    **{f"parameters.parameters.{name}": _ALL for name in _OPTIONS},
-    **{f"parameters.parameters.{name}": _NONE for name in _OPTIONS_GONE},
-    **{f"parameters.{name}": _WITH_TEXT for name in ("how", "positions", "seed", "draws")},  # of `ablate`
-    "parameters.summary": _NONE,  # it quotes prompts and names models; the Result has it
-    "parameters.lens": _NONE,
+    f"{part}.{name}" if part else name: levels for levels, part, listed in _TABLE for name in listed.split()
 }
-_GROUPS = {key.rpartition(".")[0] for key in KEYS} | {key.split(".")[0] for key in KEYS}
+_PARTS = {part for _, part, _ in _TABLE}
 _FREE = ("shown", "parameters", "drawn_by.options")  # what may lack any key
 
 
@@ -104,11 +94,18 @@ def kept_values(value: Json, level: Level, at: str = "") -> Json:
         key = f"{at}.{name}" if at else name
         if key in KEYS:
             if level in KEYS[key]:
+                if not _is_plain(one):
+                    raise NotOurs(f"it says more under {key!r} than pictures do")
                 found[name] = one
             elif not at.startswith(_FREE):
                 found[name] = type(one)()
-        elif key in _GROUPS:
+        elif key in _PARTS:
             found[name] = kept_values(one, level, key)
         else:
             raise NotOurs(f"it says something under {key!r}, which no level lists")
     return found
+
+
+def _is_plain(value: Json) -> bool:
+    """Whether a value is a text, a number, or a list of such."""
+    return all(map(_is_plain, value)) if isinstance(value, list) else not isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""A PDF rebuilt of what its page is drawn with; attachments, forms, revisions and other data of the file stay behind."""
+"""A PDF rebuilt of what its page is drawn with; attachments, forms and other data of the file stay behind."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from stratoscope.view.matplotlib.save import KEY
 _BY_NAME = (b"Font", b"XObject", b"ExtGState", b"Pattern", b"Shading", b"CharProcs")  # parts by names of their own
 _NAME = re.compile(rb"[\w.-]{1,100}")
 _KEYS = frozenset(
-    b"Type Pages Kids Count Parent Resources MediaBox Contents ProcSet Procsets Subtype BaseFont CIDSystemInfo Registry "
-    b"Ordering Supplement FontDescriptor W DW CIDToGIDMap Encoding Differences DescendantFonts ToUnicode FontName Flags "
-    b"FontBBox Ascent Descent CapHeight XHeight ItalicAngle StemV FontFile2 MaxWidth Length1 FontMatrix FirstChar "
-    b"LastChar Widths CA ca PatternType PaintType TilingType BBox XStep YStep Matrix Width Height ColorSpace SMask "
-    b"BitsPerComponent Filter DecodeParms Predictor Colors Columns Group S CS".split()
+    name
+    for some in (
+        b"Type Pages Kids Count Parent Resources MediaBox Contents ProcSet Procsets Subtype BaseFont CIDSystemInfo",
+        b"Registry Ordering Supplement FontDescriptor W DW CIDToGIDMap Encoding Differences DescendantFonts ToUnicode",
+        b"FontName Flags FontBBox Ascent Descent CapHeight XHeight ItalicAngle StemV FontFile2 MaxWidth Length1",
+        b"FontMatrix FirstChar LastChar Widths CA ca PatternType PaintType TilingType BBox XStep YStep Matrix Width",
+        b"Height ColorSpace SMask BitsPerComponent Filter DecodeParms Predictor Colors Columns Group S CS",
+    )
+    for name in some.split()
 ).union(_BY_NAME)
 _OF_FONTS = (b"(Adobe)", b"(Identity)")
 _DRAWN = (b"/Form", b"/Pattern")  # types of objects that are drawn by a stream of commands

@@ -14,6 +14,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import Level
 from stratoscope.publish.pictures.about import About
 from stratoscope.trace.prompts import Prompts
+from stratoscope.view.matplotlib.save import caption_beside
 from stratoscope.view.spec.drawn_by import DrawnBy
 from stratoscope.view.spec.viewspec import ViewSpec
 
@@ -29,7 +30,6 @@ _OF_TRACES = {  # verb → where it is: what it draws is made of nothing but the
 }
 _OF_CLASSES = {"compare": "stratoscope.view.maps.compare"}  # of two classes as well
 _SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # verbs that choose some prompts where nobody does
-_CAPTION = "file"
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,13 @@ def redrawn(said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level
             what = f"cannot be drawn at {level!r}: {error.where + ': ' if error.where else ''}{error.what}"
             fix = "Draw something else of the trace, or publish the trace itself."
             raise InputError(what, where=str(where), fix=fix) from error
-        beside = file.with_suffix(".txt")
-        return Redrawn(file.read_bytes(), beside.read_bytes() if beside.exists() else None)
+        return taken(file)
+
+
+def taken(file: Path) -> Redrawn:
+    """A file that was drawn, and what stands beside it."""
+    beside = caption_beside(file)
+    return Redrawn(file.read_bytes(), beside.read_bytes() if beside.exists() else None)
 
 
 def refuse_other_trace(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> None:

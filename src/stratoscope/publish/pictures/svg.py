@@ -1,4 +1,4 @@
-"""An SVG rebuilt of the shapes and texts that pictures of ours are made of; comments and all other parts stay behind."""
+"""An SVG rebuilt of the shapes and texts that pictures of ours are made of; all other parts of the file stay behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
 _HEAD = re.compile(
     rb'<\?xml version="1\.0" encoding="utf-8"(?: standalone="no")?\?>\s*'
-    rb'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1\.1//EN"\s+"http://www\.w3\.org/Graphics/SVG/1\.1/DTD/svg11\.dtd">\s*<svg '
+    rb'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1\.1//EN"\s+"http://www\.w3\.org/Graphics/SVG/1\.1/DTD/svg11\.dtd">\s*'
+    rb"<svg "
 )  # no entity can be declared in it
 _STYLE = "*{stroke-linejoin: round; stroke-linecap: butt}"
 _PNG = "data:image/png;base64,"
@@ -98,7 +99,7 @@ def _rebuilt(given: Element, numbers: Mapping[str, str]) -> Element:
         again.text = given.text
     elif name == "style":
         again.text = _STYLE if (given.text or "").strip() == _STYLE else None
-    again.extend(_rebuilt(one, numbers) for one in given if _local(one.tag) in _ELEMENTS)
+    again.extend([_rebuilt(one, numbers) for one in given if _local(one.tag) in _ELEMENTS])
     return again
 
 
