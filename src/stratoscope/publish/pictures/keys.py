@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.publish.levels import PUBLISHED, published_at
+from stratoscope.publish.levels import promise
 from stratoscope.publish.pictures.about import About, NotOurs
-from stratoscope.trace.notes import INFO, Note, promise_of
 from stratoscope.view.spec.document import Json, Packing, Unpacking, Values
 from stratoscope.view.spec.drawn_by import DrawnBy
-from stratoscope.view.spec.viewspec import Provenance, ViewSpec
+from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
 
 Said = TypeVar("Said", About, ViewSpec)
 
@@ -73,14 +72,19 @@ def at_level(said: Said, level: Level) -> Said:
     provenance: Provenance = reading.unpack(Provenance, kept["provenance"])
     drawn_by: DrawnBy = reading.unpack(DrawnBy, kept["drawn_by"])
     parameters: Values = kept["parameters"]
-    promised = Note("L16", INFO, promise_of({PUBLISHED: published_at(level)}))
     return replace(
         said,
         provenance=replace(provenance, published=level),
         drawn_by=drawn_by,
         parameters=parameters,
-        notes=said.notes if promised in said.notes else (*said.notes, promised),
+        notes=said.notes if _promises(said.notes, level) else (*said.notes, promise(level)),
     )
+
+
+def _promises(notes: Sequence[Note], level: Level) -> bool:
+    """Whether the promise is among the notes, with numbers or without."""
+    begin = promise(level).text.partition(":")[0]
+    return any(note.text.startswith(begin) for note in notes)
 
 
 def kept_values(value: Json, level: Level, at: str = "") -> Json:
