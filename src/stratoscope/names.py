@@ -129,7 +129,6 @@ CSV_PROMPT = "Prompt"  # where one exported file holds several prompts: the id
 Level = Literal["provenance", "no-text", "aggregate", "private"]
 LEVELS: tuple[Level, ...] = get_args(Level)  # each keeps less than the one before
 PROVENANCE, NO_TEXT, AGGREGATE, PRIVATE = LEVELS
-PUBLISHED = "published"  # attribute of what was rewritten for others: level, promise and software
 
 # --- versions of the trace format -----------------------------------------------------------------------------------
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from stratoscope.errors import InputError, ascii_json
 from stratoscope.trace.format import strict_json
@@ -13,8 +11,6 @@ from stratoscope.view.spec.drawn_by import DrawnBy
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.viewspec import SPEC_VERSION, Note, Provenance
-
-_DRAW_AGAIN = "Draw it again with this version, or publish the trace."
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,3 @@ def read_about(text: str) -> About:
     except (RecursionError, ValueError) as error:
         raise error if isinstance(error, NotOurs) else NotOurs("what it says of itself is no JSON") from None
     return about
-
-
-def ours(path: Path, read: Callable[[bytes], About], data: bytes) -> About:
-    """What the picture at `path` says of itself, or one line that says why it is not one of ours."""
-    try:
-        return read(data)
-    except NotOurs as error:
-        raise InputError(f"is no picture as Stratoscope writes it: {error}", where=str(path), fix=_DRAW_AGAIN) from None

@@ -110,12 +110,11 @@ def _published(
         again = _again(said, suffix, trace, level, path, profiles)
         data, caption = again.content, again.caption
         said = _said(data, kind)
-    public = at_level(said, level)
-    if isinstance(public, ViewSpec):
-        content = page.rewritten(public)
+    if isinstance(said, ViewSpec):
+        content = page.rewritten(at_level(said, level))
     else:
         assert kind is not None
-        content = kind.rewritten(data, public.as_json())
+        content = kind.rewritten(data, at_level(said, level).as_json())
     _write(out, content, caption, overwrite=overwrite)
     return () if trace is not None else (_KEPT,)
 

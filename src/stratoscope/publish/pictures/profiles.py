@@ -39,7 +39,9 @@ def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> Seque
     found: Sequence[str] = ()
     if how.verb in ("heatmap", "compare"):
         name = how.options.get("quantity")
-        found = [quantity_named(name, trace) if isinstance(name, str) else default_quantity(trace, by_layer=True)]
+        found = [
+            quantity_named(name, map(str, trace)) if isinstance(name, str) else default_quantity(trace, by_layer=True)
+        ]
     elif how.verb == "engagement":
         found = [name for name in engagement.QUANTITIES if name in trace][:_MOST]
     found = [name for name in found if name in PROFILED]

@@ -79,7 +79,8 @@ def rewritten(data: bytes, text: str) -> bytes:
     again.insert(0, _metadata(text))
     ElementTree.indent(again, " ")
     head = data[: data.index(b"<svg ")]
-    return head + ElementTree.tostring(again, "utf-8", xml_declaration=False) + b"\n"
+    drawing: bytes = ElementTree.tostring(again, "utf-8", xml_declaration=False)
+    return head + drawing + b"\n"
 
 
 def _root(data: bytes) -> Element:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stratoscope import names
 from stratoscope.errors import ascii_json
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import Note, notes_of
 from stratoscope.version import __version__
 from stratoscope.view.spec.charts import Charts
@@ -156,9 +157,9 @@ def provenance_of_result(result: xr.DataTree) -> Provenance:
     )
 
 
-def _published(attrs: Mapping[str, Any]) -> str:
+def _published(attrs: Mapping[Any, Any]) -> str:
     """The level at which a trace or Result was published."""
-    found = attrs.get(names.PUBLISHED)
+    found = attrs.get(PUBLISHED)
     level = found.get("level") if isinstance(found, Mapping) else None
     return level if level in names.LEVELS else ""
 
