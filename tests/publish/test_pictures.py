@@ -58,7 +58,9 @@ def drawn(trace: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Draw:
 
 
 def said_by(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(FORMATS[path.suffix].said(path.read_bytes()))
+    data = path.read_bytes()
+    text = FORMATS[path.suffix].said(data) if path.suffix in FORMATS else page.read_spec(data).metadata_json()
+    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -85,10 +87,8 @@ def found_in(path: Path, words: list[str]) -> list[str]:
 
 
 def test_every_key_that_a_picture_carries_is_listed(drawn: Draw, trace: xr.Dataset) -> None:
-    verbs = ("heatmap", "engagement", "lens", "routes", "compare")
-    said = [said_by(drawn(verb, ".svg")) for verb in verbs]
-    said.append(said_by(drawn("compare", ".svg", prompt_class=["critical", "neutral"])))
-    said.append(json.loads(page.read_spec(drawn("peaks3d", ".html").read_bytes()).metadata_json()))
+    said = [said_by(drawn(verb)) for verb in ("heatmap", "lens", "compare")]
+    said += [said_by(drawn(verb, Path(name).suffix, **asked)) for name, (verb, asked) in AT_NO_TEXT.items()]
     for result in (stratoscope.anomalies(trace), stratoscope.suppression(trace)):
         said += [json.loads(one.spec.metadata_json()) for one in contents_of(result).figures()]
         said[-1]["drawn_by"] = Packing().pack(drawn_by_result(result))
@@ -213,7 +213,7 @@ def test_a_page_is_rebuilt_of_its_view(drawn: Draw, trace: xr.Dataset, tmp_path:
 AT_NO_TEXT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "heatmap.png": ("heatmap", {"title": f"Of {SECRET}", "caption": "file"}),
     "heatmap.svg": ("heatmap", {"prompt": ["neutral-2"]}),
-    "engagement.pdf": ("engagement", {"width": "85mm", "prompt": 0, "layers": [0]}),
+    "engagement.pdf": ("engagement", {"width": "85mm", "prompt": 1, "layers": [0]}),
     "rows.svg": ("heatmap", {"all_prompts": True, "rows": "prompts"}),
     "profile.svg": ("heatmap", {"profile": True}),
     "classes.svg": ("compare", {"prompt_class": ["neutral", "critical"]}),
