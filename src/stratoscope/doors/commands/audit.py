@@ -34,9 +34,10 @@ HeldAgainst = Annotated[
 
 
 def audit(files: Files, original: Original = None, level: HeldAgainst = None, as_json: options.Json = False) -> None:
-    """Open published files as a stranger would, and look for what should not be there.
+    """Look for what published files still tell.
 
-    Every byte is searched, also of what is packed in a file. It ends with status 3 where something is found.
+    It opens them as a stranger would and searches every byte, also of what is packed in a file, for what their level
+    does not allow. It ends with status 3 where something is found.
     """
     asked = options.given(locals(), "as_json")
     with progress() as show:

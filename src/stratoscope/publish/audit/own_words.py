@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-import stratoscope
 from stratoscope.publish.audit.grams import SHORTEST, Grams
 from stratoscope.publish.audit.texts import Bytes, letters
 
@@ -23,7 +22,7 @@ class OwnWords:
 
     @cached_property
     def _texts(self) -> dict[str, bytes]:
-        root = Path(stratoscope.__file__).parent
+        root = Path(__file__).parents[2]
         own = [one for one in sorted(root.rglob("*")) if one.suffix in _ENDINGS]
         return {one.relative_to(root).as_posix(): one.read_bytes() for one in own} | dict(_drawing())
 
