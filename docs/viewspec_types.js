@@ -2,7 +2,8 @@
 /**
  * @typedef {{ title: string, subtitle: string, content: spec.Maps | spec.Charts | spec.Peaks | spec.Routes | spec.Lens,
  *   look: spec.Look, tokens: spec.ShownTokens, selected: spec.Selected, notes: Array<spec.Note>, provenance:
- *   spec.Provenance, parameters: Record<string, unknown>, colours: spec.Colours }} spec.ViewSpec
+ *   spec.Provenance, parameters: Record<string, unknown>, drawn_by: spec.DrawnBy, colours: spec.Colours }}
+ *   spec.ViewSpec
  * @typedef {{ quantities: Array<spec.MapQuantity>, panels: Array<spec.MapPanel>, maps: Array<spec.Map>, missing:
  *   Array<string>, advice: string, kind: "maps" }} spec.Maps
  * @typedef {{ panels: Array<spec.ChartPanel>, height: number, kind: "charts" }} spec.Charts
@@ -26,6 +27,7 @@
  * @typedef {{ id: string, severity: string, text: string, scales: Array<string>, first_token: boolean | null }}
  *   spec.Note
  * @typedef {{ uuid: string, source: string, model: string, receipt: string, software: string }} spec.Provenance
+ * @typedef {{ verb: string, options: Record<string, unknown>, figure: string, traces: number }} spec.DrawnBy
  * @typedef {{ sequential: Array<string>, diverging: Array<string>, themes: Record<string, spec.Theme> }} spec.Colours
  * @typedef {{ quantity: spec.DrawnQuantity, difference: boolean, negative: boolean, figures: spec.Figures, scales:
  *   Record<"linear" | "log" | "robust" | "per-layer", Record<"with_first" | "without_first", spec.Colouring>> }}

@@ -25,6 +25,7 @@ from stratoscope.trace.info.text import receipt_section
 from stratoscope.view.choose.selection import EVERYTHING
 from stratoscope.view.matplotlib.render import render
 from stratoscope.view.report.suppression_charts import depth
+from stratoscope.view.spec.drawn_by import drawn_by_result
 from stratoscope.view.spec.look import Look
 
 if TYPE_CHECKING:
@@ -204,7 +205,9 @@ def _opener(
                     first = replace(read_prompts(prompts)[0], pair="")  # its twin is in the other trace
                 asked |= {"calibration": _TRIED, "overwrite": True, "progress": progress}
                 stratoscope.capture(str(find_model()), [first], trace, **asked)
-        spec = depth(stratoscope.suppression(trace, prompt=0)).spec
+        result = stratoscope.suppression(trace, prompt=0)
+        figure = depth(result)
+        spec = replace(figure.spec, drawn_by=drawn_by_result(result, figure.name))
         render(lambda look: replace(spec, look=look), file, Look(), overwrite=True)
 
     what = (

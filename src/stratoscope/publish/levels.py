@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
+from stratoscope.version import __version__
+
+PUBLISHED = "published"  # the attribute of what is published
 
 PROMISES: Mapping[Level, str] = {
     names.PROVENANCE: "Who and where are gone. The text is there.",
@@ -13,3 +16,8 @@ PROMISES: Mapping[Level, str] = {
     names.AGGREGATE: "No single prompt is shown. Whoever holds a candidate prompt can test it against this file.",
     names.PRIVATE: "(ε, δ) per prompt.",
 }
+
+
+def published_at(level: Level) -> dict[str, str]:
+    """What a published trace or Result says of itself, in its attribute `published`."""
+    return {"level": level, "promise": PROMISES[level], "software": f"stratoscope {__version__}"}

@@ -115,7 +115,7 @@ class Units:
         sides = []
         for side in (self.in_a, ~self.in_a):
             units, place = np.unique(self.unit[side], return_inverse=True)
-            sides.append(_means(values[side], place, len(units)))
+            sides.append(unit_means(values[side], place, len(units)))
         return sides[0], sides[1]
 
     def only(self, keep: NDArray[np.bool_]) -> Units:
@@ -272,7 +272,8 @@ def _units(
     return Units(a, b, design, prompts, unit, np.array(in_a, bool), tuple(order), pair, left_out)
 
 
-def _means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArray[Any]:
+def unit_means(values: NDArray[Any], place: NDArray[np.int64], units: int) -> NDArray[Any]:
+    """Means over the rows of each unit, NaN left out; `place` is the unit of each row, counted from 0."""
     if len(values) == units and (np.diff(place) == 1).all():
         return values
     total = np.zeros((units, *values.shape[1:]))

@@ -131,6 +131,7 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     from stratoscope.view.charts.two_classes import TwoClasses, class_rows, refuse_beside_classes
     from stratoscope.view.choose.selection import Selection
     from stratoscope.view.maps.compare import Tables, draw_classes
+    from stratoscope.view.spec.drawn_by import drawn_by
     from stratoscope.view.spec.look import Look
     from stratoscope.view.spec.page import page_of
 
@@ -139,7 +140,8 @@ def _classes(asked: dict[str, Any], *, as_json: bool) -> None:
     look = Look(asked["scale"], asked["first_token"], asked["theme"])
     classes = TwoClasses(asked["inputs"], asked["columns"], selection, asked["quantity"], look, asked["target"])
     page = page_of(asked["width"], asked["font_size"], asked["title"], asked["caption"])
-    draw_classes(classes, asked["out"], page, Tables(asked["table"], None, asked["overwrite"]))
+    tables_asked = Tables(asked["table"], None, asked["overwrite"])
+    draw_classes(classes, asked["out"], page, tables_asked, drawn_by("compare", asked))
     found = classes.profile
     written = [path for path in (asked["out"], asked["table"]) if path is not None]
     if as_json:

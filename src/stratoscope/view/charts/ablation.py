@@ -21,6 +21,7 @@ from stratoscope.view.spec.charts import (
     Span,
     Vertical,
 )
+from stratoscope.view.spec.drawn_by import DrawnBy
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.selected import Selected
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec, public_name
@@ -49,6 +50,7 @@ def ablation_spec(found: xr.Dataset, look: Look = PLAIN) -> ViewSpec:
     prompts = counted(found.sizes["prompt"], "prompt")
     but = _BUT_FIRST if found.attrs["positions"] == names.ALL_POSITIONS and not found.attrs["first_token"] else ""
     how = f"{_SET_TO[found.attrs['how']]}, {_AT[found.attrs['positions']]}{but} · {prompts}"
+    parameters = {name: found.attrs[name] for name in ("how", "positions", "seed", "draws")}
     return ViewSpec(
         _title(found, curves=curves),
         how,
@@ -57,7 +59,8 @@ def ablation_spec(found: xr.Dataset, look: Look = PLAIN) -> ViewSpec:
         selected=Selected(tuple(found["prompt"].values.tolist()), of_trace=_left_out(found)),
         notes=tuple(_notes(found, curves=curves)),
         provenance=Provenance(source=names.REAL, model=public_name(str(found.attrs["model"]["name"]))),
-        parameters={name: found.attrs[name] for name in ("how", "positions", "seed", "draws")},
+        parameters=parameters,
+        drawn_by=DrawnBy("ablate", parameters, traces=0),
     )
 
 

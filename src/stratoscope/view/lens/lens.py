@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.errors import UsageError
 from stratoscope.view.lens.words import notes, subtitle, title_of
+from stratoscope.view.spec.drawn_by import drawn_by
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
 from stratoscope.view.spec.viewspec import ViewSpec, provenance_of
@@ -91,6 +93,7 @@ def lens(
     >>> [axes.get_xlabel() for axes in figure.axes[1:]]
     ['log-probability (nat)', 'rank (1 = likeliest)']
     """
+    drawn = drawn_by("lens", locals())
     from stratoscope.view.matplotlib.render import render
 
     page = page_of(width, font_size, title, caption)
@@ -102,7 +105,7 @@ def lens(
             opened(trace), look, prompt=prompt, token=token, target=target, in_cells=in_cells, span=span,
             most_tokens=most_tokens, page=page,
         )  # fmt: skip
-        return spec
+        return replace(spec, drawn_by=drawn)
 
     return render(describe, out, Look(scale="linear", theme=theme), page, overwrite=overwrite, inputs=trace, ax=ax)
 
@@ -120,8 +123,6 @@ def lens_spec(
     page: Page = PLAIN_PAGE,
 ) -> tuple[ViewSpec, Found]:
     """The ViewSpec of `lens`, and what lenses say at its chosen token."""
-    from dataclasses import replace
-
     import numpy as np
 
     from stratoscope.analysis.lens.finding import find, targets_at

@@ -19,6 +19,7 @@ from stratoscope.view.choose.quantities import reduced_in_words
 from stratoscope.view.choose.selection import Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.differences import aligned_tokens, described_cells, sides_and_difference
+from stratoscope.view.spec.drawn_by import DrawnBy, drawn_by, drawn_by_result
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
@@ -111,6 +112,7 @@ def compare(
     >>> len(figure.axes)  # A, B and B − A
     3
     """
+    drawn = drawn_by("compare", locals())
     from stratoscope.analysis.compare.tables import cell_rows, neuron_rows
     from stratoscope.view.charts.two_classes import TwoClasses, refuse_beside_classes
     from stratoscope.view.matplotlib.render import render
@@ -120,7 +122,8 @@ def compare(
     if prompt_class is not None:
         refuse_beside_classes(prompt=prompt, peaks_table=peaks_table)
         selection = Selection(prompt_class=prompt_class, layers=layers, span=span)
-        return draw_classes(TwoClasses(inputs, columns, selection, quantity, look, target), out, page, tables)
+        classes = TwoClasses(inputs, columns, selection, quantity, look, target)
+        return draw_classes(classes, out, page, tables, drawn)
     tables.check(inputs)
     asked: dict[str, Any] = {"columns": columns, "quantity": quantity, "target": target, "prompt": prompt}
     asked |= {"layers": layers, "span": span}
@@ -130,20 +133,27 @@ def compare(
         return _compared(inputs, asked)
 
     def described(now: Look) -> ViewSpec:
-        return compare_spec(result(), now, page)
+        spec = compare_spec(result(), now, page)
+        return replace(spec, drawn_by=drawn_by_result(result(), options=drawn.options))
 
     figure = render(described, out, look, page, overwrite=overwrite, inputs=inputs)
     tables.write(cells=lambda: cell_rows(result()), neurons=lambda: neuron_rows(result()))
     return figure
 
 
-def draw_classes(classes: TwoClasses, out: str | os.PathLike[str] | None, page: Page, tables: Tables) -> Figure:
+def draw_classes(
+    classes: TwoClasses, out: str | os.PathLike[str] | None, page: Page, tables: Tables, drawn: DrawnBy
+) -> Figure:
     """Draw two classes layer by layer, and write the table that is asked for."""
     from stratoscope.view.charts.two_classes import class_rows
     from stratoscope.view.matplotlib.render import render
 
     tables.check(classes.inputs)
-    figure = render(classes.spec, out, classes.look, page, overwrite=tables.overwrite, inputs=classes.inputs)
+
+    def describe(look: Look) -> ViewSpec:
+        return replace(classes.spec(look), drawn_by=drawn)
+
+    figure = render(describe, out, classes.look, page, overwrite=tables.overwrite, inputs=classes.inputs)
     tables.write(cells=lambda: class_rows(classes.profile))
     return figure
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.heatmap import maps_spec
+from stratoscope.view.spec.drawn_by import drawn_by
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
 from stratoscope.view.spec.viewspec import ViewSpec
@@ -83,6 +85,7 @@ def engagement(
     >>> len(figure.axes)  # maps, one below the other
     5
     """
+    drawn = drawn_by("engagement", locals())
     from stratoscope.view.matplotlib.render import render
 
     selection = Selection(prompt, prompt_class, all_prompts, layers, span)
@@ -91,7 +94,8 @@ def engagement(
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
 
-        return engagement_spec(opened(inputs, columns), selection, look, head=head, target=target, page=page)
+        spec = engagement_spec(opened(inputs, columns), selection, look, head=head, target=target, page=page)
+        return replace(spec, drawn_by=drawn)
 
     return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs)
 

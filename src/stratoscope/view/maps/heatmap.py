@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from stratoscope import defaults, names
 from stratoscope.errors import UsageError, refuse_unknown
@@ -13,6 +14,7 @@ from stratoscope.view.choose.selection import EVERYTHING, Selection
 from stratoscope.view.maps.build import build
 from stratoscope.view.maps.strips import Strip, TokenAxis
 from stratoscope.view.spec import pool
+from stratoscope.view.spec.drawn_by import drawn_by
 from stratoscope.view.spec.look import PLAIN, Look
 from stratoscope.view.spec.maps import DrawnQuantity
 from stratoscope.view.spec.page import PLAIN_PAGE, Page, Width, page_of
@@ -144,6 +146,7 @@ def heatmap(
     2
     >>> figure.savefig("map.pdf")
     """
+    drawn = drawn_by("heatmap", locals())
     from stratoscope.view.matplotlib.render import render
 
     selection = Selection(prompt, prompt_class, all_prompts, layers, span)
@@ -152,6 +155,7 @@ def heatmap(
         if profile:
             raise UsageError("a profile has no rows to choose", where="rows", fix="Leave out one of the two.")
     page = page_of(width, font_size, title, caption)
+    asked: dict[str, Any] = {"quantity": quantity, "target": target, "head": head}
 
     def describe(look: Look) -> ViewSpec:
         from stratoscope.trace.opened import opened
@@ -160,8 +164,10 @@ def heatmap(
         if profile:
             from stratoscope.view.charts.profile import profile_spec
 
-            return profile_spec(dataset, selection, look, quantity=quantity, target=target, head=head)
-        return heatmap_spec(dataset, selection, look, quantity=quantity, target=target, head=head, rows=rows, page=page)
+            spec = profile_spec(dataset, selection, look, **asked)
+        else:
+            spec = heatmap_spec(dataset, selection, look, **asked, rows=rows, page=page)
+        return replace(spec, drawn_by=drawn)
 
     return render(describe, out, Look(scale, first_token, theme), page, overwrite=overwrite, inputs=inputs, ax=ax)
 

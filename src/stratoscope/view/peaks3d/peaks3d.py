@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.trace.opened import Inputs, PathLike, opened
 from stratoscope.view.choose.selection import LayerChoice, PromptChoice, Selection, TextChoice
+from stratoscope.view.spec.drawn_by import drawn_by
 from stratoscope.view.spec.look import Look
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def peaks3d(
     >>> figure.layout.title.text
     'Peak write by token and layer'
     """
+    drawn = drawn_by("peaks3d", locals())
     from stratoscope.view.peaks3d import page
     from stratoscope.view.peaks3d.build import peaks_spec
     from stratoscope.view.peaks3d.figure import figure
@@ -96,5 +99,5 @@ def peaks3d(
     spec = peaks_spec(opened(inputs, columns), selection, look, quantity=quantity, threshold=threshold)
     result = figure(spec)
     if target is not None:
-        page.write(spec, target, overwrite=overwrite)
+        page.write(replace(spec, drawn_by=drawn), target, overwrite=overwrite)
     return result

@@ -19,6 +19,7 @@ from stratoscope.trace.export.table import table_bytes
 from stratoscope.trace.format.place import refuse_inside
 from stratoscope.trace.format.schema import ROOT_DOCUMENT
 from stratoscope.view.report.report import Report
+from stratoscope.view.spec.drawn_by import drawn_by_result
 from stratoscope.view.spec.page import NO_TITLE, Page
 from stratoscope.view.spec.tables import Cell, Excerpt, Table
 from stratoscope.view.spec.viewspec import Provenance, ViewSpec
@@ -154,7 +155,8 @@ def _fill(folder: Path, result: xr.DataTree, contents: Report, report: Progress)
     figures = contents.figures()
     for number, figure in enumerate(figures):
         report("drawing", number, len(figures))
-        drawn, metadata = draw(figure.spec), figure.spec.metadata_json()
+        spec = replace(figure.spec, drawn_by=drawn_by_result(result, figure.name))
+        drawn, metadata = draw(spec), spec.metadata_json()
         for suffix in (".png", ".svg"):
             (folder / FIGURES / f"{figure.name}{suffix}").write_bytes(picture_bytes(drawn, suffix, metadata))
         pictures[figure.name] = {theme: _for_the_page(figure.spec, theme) for theme in names.THEMES}

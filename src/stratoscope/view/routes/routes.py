@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
+from stratoscope.view.spec.drawn_by import drawn_by
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.page import Width, page_of
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.opened import Inputs
     from stratoscope.trace.prompts import PromptChoice
     from stratoscope.trace.targets import TargetChoice
+    from stratoscope.view.spec.viewspec import ViewSpec
 
 
 def routes(
@@ -80,6 +83,7 @@ def routes(
     >>> bool(figure.get_figwidth() > 5)  # inches
     True
     """
+    drawn = drawn_by("routes", locals())
     from stratoscope.view.matplotlib.draw import draw
     from stratoscope.view.matplotlib.render import render, titled
     from stratoscope.view.routes import files
@@ -91,12 +95,16 @@ def routes(
     most = files.usual_edges(path) if edges is None else edges
     found = routed(inputs, prompt=prompt, token=token, target=target, edges=most, first_token=first_token,
                    difference=difference)  # fmt: skip
+
+    def describe(shown: Look) -> ViewSpec:
+        return replace(found.spec(shown, page), drawn_by=drawn)
+
     if path is None or path.suffix.lower() in names.PICTURES:
-        return render(lambda shown: found.spec(shown, page), out, look, page, overwrite=overwrite, inputs=inputs)
+        return render(describe, out, look, page, overwrite=overwrite, inputs=inputs)
     is_page = path.suffix.lower() == files.PAGE
     if not is_page:
         files.write_graph(path, found, overwrite=overwrite)
-    spec = titled(found.spec(look, page), page)
+    spec = titled(describe(look), page)
     figure = draw(spec, page)
     if is_page:
         files.write_page(path, spec, figure, overwrite=overwrite)

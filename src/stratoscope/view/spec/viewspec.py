@@ -13,6 +13,7 @@ from stratoscope.trace.notes import Note, notes_of
 from stratoscope.version import __version__
 from stratoscope.view.spec.charts import Charts
 from stratoscope.view.spec.document import Packing, Values
+from stratoscope.view.spec.drawn_by import DrawnBy
 from stratoscope.view.spec.lens import Lens
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.maps import Maps
@@ -85,6 +86,8 @@ class ViewSpec:
         Where the numbers come from.
     parameters
         What decided the numbers of a Result: its parameters and its summary.
+    drawn_by
+        How it was drawn: enough to draw it again.
     colours
         The colours of maps and pages.
     """
@@ -98,6 +101,7 @@ class ViewSpec:
     notes: tuple[Note, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
     parameters: Values = field(default_factory=dict)
+    drawn_by: DrawnBy = field(default_factory=DrawnBy)
     colours: Colours = COLOURS
 
     def notes_now(self) -> tuple[Note, ...]:
@@ -117,6 +121,7 @@ class ViewSpec:
             "notes": self.notes_now(),
             "provenance": self.provenance,
             "parameters": self.parameters,
+            "drawn_by": self.drawn_by,
         }
         return ascii_json(Packing().pack(about), separators=(",", ":"), sort_keys=True)
 

@@ -1,0 +1,250 @@
+"""The level `aggregate`: what each class of prompts is on average, layer by layer, and nothing of a single prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratoscope import defaults, names
+from stratoscope.analysis.classes.units import counted_tokens
+from stratoscope.analysis.contrast.profiles import prompt_profiles
+from stratoscope.analysis.results.result import make_result, table_of
+from stratoscope.analysis.values.layers import by_layer
+from stratoscope.errors import InputError, choices
+from stratoscope.progress import Progress, silent
+from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
+from stratoscope.publish.levels import PROMISES, PUBLISHED, published_at
+from stratoscope.trace.arrays import Floats
+from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.prompts import Prompts
+from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.view.spec.viewspec import public_name
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KIND = "profiles"
+PROMPT_CLASS = "prompt_class"  # the first dimension of every table
+USUAL = ("mlp_write_ratio", "attn_write_ratio", "mlp_out_norm", "resid_norm")  # of which profiles are published …
+PROFILED = (  # … and all of which they can be: sizes of each token in each layer; no peaks, no texts, no targets
+    *USUAL,
+    "neuron_norm",
+    "mlp_write_norm",
+    "attn_write_norm",
+    "mlp_write_cos",
+    "attn_write_cos",
+    "resid_cos",
+    "attn_received",
+    "attn_received_nosink",
+    "attn_entropy",
+    "attn_entropy_nosink",
+    "attn_first",
+    "attn_distance",
+    "attn_distance_nosink",
+    "attn_value_norm",
+    "attn_null",
+    "imported_norm",
+)
+NEURONS = "prompt_mean"  # of each neuron; extremes are never published
+OF_THE_MODEL = (  # facts of a model that anybody can look up
+    "architecture",
+    "revision",
+    "weights_sha256",
+    "d_model",
+    "d_ff",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "vocab",
+    "context",
+    "dtype",
+    "quantisation",
+)
+_LOG, _LINEAR = "log2", "linear"
+
+
+def class_profiles(
+    dataset: xr.Dataset,
+    *,
+    quantities: Sequence[str] | None = None,
+    prompt_class: str | Sequence[str] | None = None,
+    neurons: bool = False,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """What may be published of a trace at the level `aggregate`: the mean of each class in each layer.
+
+    A prompt is one observation: the mean over the user's tokens, its first token left out; of quantities on a
+    logarithmic scale the mean of their logarithms to base 2. Near-duplicates of a prompt count once, with their mean.
+    A mean of fewer than 20 prompts is not given, nor any extreme, position, text or exact count.
+
+    Parameters
+    ----------
+    dataset
+        A trace, as `opened` gives it.
+    quantities
+        Some of `PROFILED`; without them those of `USUAL` that the trace holds.
+    prompt_class
+        Only these classes; without it all that there are.
+    neurons
+        Whether the mean of each neuron is given too, which tells far more of the prompts behind it.
+    progress
+        Is told what is being done.
+
+    Returns
+    -------
+    xarray.DataTree
+        A Result of kind "profiles" (docs/results.md lists its tables).
+
+    Raises
+    ------
+    InputError
+        A class has fewer than 20 prompts that differ, or nothing of what is asked for is there.
+
+    Examples
+    --------
+    >>> import stratoscope
+    >>> from stratoscope.publish.profiles import class_profiles
+    >>> result = class_profiles(stratoscope.simulate(prompts=80, layers=3))
+    >>> classes = result["classes"].to_dataset()
+    >>> dict(zip(classes["prompt_class"].values.tolist(), classes["prompts"].values.tolist()))
+    {'critical': 30, 'neutral': 20}
+    >>> result["profiles/mlp_write_ratio/mean"].dims
+    ('prompt_class', 'layer')
+    """
+    report = progress or silent
+    asked = profiled(dataset, quantities)
+    counted = counted_tokens(dataset, defaults.SPAN)
+    report("looking for near-duplicates", 0, None)
+    classes = publishable(class_prompts(dataset, counted, prompt_class))
+    called = {PROMPT_CLASS: (PROMPT_CLASS, np.array([one.name for one in classes], object))}
+    tables: dict[str, Mapping[str, Any]] = {
+        "classes": {
+            **called,
+            **table_of(
+                PROMPT_CLASS,
+                {
+                    "prompts": np.array([one.about for one in classes], np.int64),
+                    "tokens": np.array([one.tokens_each for one in classes], np.int64),
+                },
+            ),
+        }
+    }
+    for number, quantity in enumerate(asked):
+        report("averaging", number, len(asked))
+        kind = names.QUANTITIES[quantity].row_kind
+        rows = {kind: np.asarray(dataset[kind].values, np.int64)}
+        means = np.stack([one.mean(_of_prompts(dataset, quantity, one, counted)) for one in classes])
+        scale = _LOG if names.QUANTITIES[quantity].log else _LINEAR
+        mean = ((PROMPT_CLASS, kind), means.astype(np.float32), {"scale": scale})
+        tables[f"{KIND}/{quantity}"] = {**called, **rows, "mean": mean}
+    if neurons:
+        report("averaging neurons", 0, None)
+        tables[f"neurons/{NEURONS}"] = {**called, **_neurons(dataset, classes)}
+    result = make_result(
+        KIND,
+        tables,
+        sources=[],
+        parameters={
+            "level": names.AGGREGATE,
+            "quantity": list(asked),
+            PROMPT_CLASS: prompt_class,
+            "neurons": neurons,
+            "span": defaults.SPAN,
+            "fewest_prompts": defaults.FEWEST_PROMPTS,
+            "rounded_to": defaults.ROUNDED_PROMPTS,
+        },
+        notes=_notes(dataset, neurons=neurons),
+        summary={
+            "level": names.AGGREGATE,
+            "promise": PROMISES[names.AGGREGATE],
+            "classes": [one.name for one in classes],
+            "model": public_model(dataset),
+        },
+    )
+    result.attrs |= {"sources": [_source(dataset, classes)], PUBLISHED: published_at(names.AGGREGATE)}
+    return result
+
+
+def profiled(dataset: xr.Dataset, quantities: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The quantities of which profiles are published: those asked for, else the usual ones that a trace holds.
+
+    Raises
+    ------
+    InputError
+        There is none, or of one that is asked for no profile may be published.
+    """
+    there = [name for name in PROFILED if name in dataset]
+    if quantities is None:
+        usual = tuple(name for name in (*USUAL, "imported_norm") if name in there) or tuple(there[:1])
+        if not usual:
+            fix = "Record it: `stratoscope capture MODEL --prompts FILE --record norms,residual -o TRACE`."
+            raise InputError("it holds nothing of which class profiles are made", where="trace", fix=fix)
+        return usual
+    wanted = tuple(dict.fromkeys(quantity_named(name, there) for name in quantities))
+    for name in wanted:
+        if name not in there:
+            raise InputError(
+                f"no class profile of {name!r} can be published",
+                where="quantity",
+                fix=choices(name, there, there="There is"),
+            )
+    return wanted
+
+
+def public_model(dataset: xr.Dataset) -> dict[str, Any]:
+    """What may be told of the model: its name without folders, and what anybody can look up."""
+    known = dataset.attrs.get("model") or {}
+    facts = {name: known[name] for name in OF_THE_MODEL if known.get(name) not in (None, "")}
+    name = public_name(str(known.get("name", "")))
+    return {"name": name, **facts} if name else facts
+
+
+def _of_prompts(dataset: xr.Dataset, quantity: str, one: ClassPrompts, counted: NDArray[np.bool_]) -> Floats:
+    """Means over the counted tokens of each prompt of a class; of later tokens' means only those of enough tokens."""
+    if names.QUANTITIES[quantity].of_later_tokens:
+        counted = counted & ~Prompts(dataset).rarely_seen
+    return prompt_profiles(dataset, quantity, one.prompts, counted)
+
+
+def _neurons(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
+    """The mean of each neuron in each class."""
+    if NEURONS not in dataset:
+        fix = "Leave the neurons out, or record prompts too: `stratoscope capture … --record norms,prompts`."
+        raise InputError(f"it holds no {NEURONS}", where="neurons", fix=fix)
+    layers, width = np.asarray(dataset[names.LAYER].values, np.int64), dataset.sizes[names.NEURON]
+    means = np.full((len(classes), len(layers), width), np.nan, np.float32)
+    for place, one in enumerate(classes):
+        for row, values in by_layer(dataset, NEURONS, one.prompts, range(len(layers))):
+            means[place, row] = one.mean(values)
+    return {names.LAYER: layers, "mean": ((PROMPT_CLASS, names.LAYER, names.NEURON), means, {"scale": _LINEAR})}
+
+
+def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
+    """The trace as a source of the Result: no uuid, no exact count."""
+    source, about = str(dataset.attrs.get("source", "")), [one.about for one in classes]
+    return {
+        "uuid": "",
+        "source": source if source in names.SOURCES else "",
+        "model": "" if source == names.SIMULATED else public_model(dataset).get("name", ""),
+        "receipt": "",
+        "prompts": sum(about),
+        "tokens": sum(one.tokens_each * prompts for one, prompts in zip(classes, about, strict=True)),
+    }
+
+
+def _notes(dataset: xr.Dataset, *, neurons: bool) -> list[Note]:
+    notes = []
+    if dataset.attrs.get("source") == names.SIMULATED:
+        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+    if (Prompts(dataset).spans < 0).all():
+        notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
+    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+    text = "Each prompt counts once, near-duplicates together once. A description, not a test: `contrast` tests."
+    notes.append(Note("L12", INFO, text))
+    if neurons:
+        text = "The mean of each neuron tells far more of the prompts behind it than a profile does."
+        notes.append(Note("L10", WARNING, text))
+    return notes

@@ -1,0 +1,122 @@
+"""What is published at the level `aggregate`: means of classes of 20 prompts that differ, and nothing of one prompt."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from class_traces import different, trace_of
+
+from result_tables import documented, made
+from stratoscope import names
+from stratoscope.analysis.values.tables import has_cells, rank_of
+from stratoscope.errors import InputError
+from stratoscope.publish.profiles import PROFILED, class_profiles
+
+TWO = ["calm"] * 20 + ["stormy"] * 24
+VALUES = np.linspace(1, 9, 44)
+
+
+@pytest.fixture(scope="module")
+def trace() -> xr.Dataset:
+    return trace_of(different(44), TWO, values=VALUES)
+
+
+def test_means_are_over_prompts_of_logarithms_without_first_tokens(trace: xr.Dataset) -> None:
+    found = class_profiles(trace, quantities=["mlp_write_ratio", "mlp_write_cos"], neurons=True)
+    ratio = found["profiles/mlp_write_ratio/mean"]
+    for name, some in (("calm", VALUES[:20]), ("stormy", VALUES[20:])):
+        np.testing.assert_allclose(
+            ratio.sel(prompt_class=name), np.log2(some).mean() + np.arange(trace.sizes["layer"]), rtol=1e-6
+        )
+        cosine, neurons = found["profiles/mlp_write_cos/mean"], found["neurons/prompt_mean/mean"]
+        np.testing.assert_allclose(cosine.sel(prompt_class=name), some.mean() / 10, rtol=1e-6)
+        np.testing.assert_allclose(neurons.sel(prompt_class=name), some.mean(), rtol=1e-6)
+    assert (ratio.attrs["scale"], found["profiles/mlp_write_cos/mean"].attrs["scale"]) == ("log2", "linear")
+    assert found["classes/prompts"].values.tolist() == [20, 20]
+    assert found["classes/tokens"].values.tolist() == [9, 9]
+
+
+def test_one_prompt_given_a_hundred_times_has_the_weight_of_one() -> None:
+    texts, copies = different(30), [different(30)[0]] * 100
+    once = class_profiles(trace_of(texts, [""] * 30))
+    often = class_profiles(trace_of([*texts, *copies], [""] * 130, values=[*range(1, 31), *[1.0] * 100]))
+    xr.testing.assert_equal(
+        once["profiles/mlp_write_ratio"].to_dataset(), often["profiles/mlp_write_ratio"].to_dataset()
+    )
+    assert often["classes/prompts"].item() == 30
+
+
+def test_copies_do_not_make_a_class_large_enough() -> None:
+    texts = [*different(19), *(f"{text} please" for text in different(19))]
+    with pytest.raises(InputError, match=r"the trace has 19 prompts that differ, 20 are needed"):
+        class_profiles(trace_of(texts, [""] * 38))
+
+
+def test_every_class_that_is_too_small_is_counted_in_one_line_and_can_be_left_out() -> None:
+    trace = trace_of(different(52), ["critical"] * 16 + ["neutral"] * 16 + ["other"] * 20)
+    with pytest.raises(InputError) as refused:
+        class_profiles(trace)
+    said = str(refused.value)
+    assert "class 'critical' has 16 prompts that differ and class 'neutral' has 16 prompts that differ" in said
+    assert "20 are needed" in said
+    assert "--class other" in said
+    assert "\n" not in said
+    assert class_profiles(trace, prompt_class="other")["classes/prompt_class"].values.tolist() == ["other"]
+
+
+def test_a_mean_of_fewer_than_twenty_prompts_is_not_given(trace: xr.Dataset) -> None:
+    lacking = trace.copy(deep=True)
+    first_five = lacking["prompt"].values < 5  # of the 20 calm ones
+    lacking["mlp_write_ratio"].values[first_five, 1] = np.nan
+    mean = class_profiles(lacking)["profiles/mlp_write_ratio/mean"]
+    assert np.isnan(mean.sel(prompt_class="calm")).values.tolist() == [False, True, False]
+    assert np.isfinite(mean.sel(prompt_class="stormy")).all()
+
+
+@pytest.mark.parametrize("quantity", ["peak_value", "prompt_max", "prompt_min", "peak_neuron", "text", "answer_logit"])
+def test_no_extreme_and_no_text_is_averaged(simulated: xr.Dataset, quantity: str) -> None:
+    with pytest.raises(InputError, match=quantity):
+        class_profiles(simulated, quantities=[quantity])
+
+
+def test_what_may_be_published_has_one_size_for_each_token_and_layer() -> None:
+    rows = [names.QUANTITIES[name] for name in PROFILED]
+    assert all(has_cells(row) and not rank_of(row) and names.TARGET not in row.dims for row in rows)
+
+
+def test_nothing_of_a_single_prompt_or_of_where_it_was_recorded_is_said(trace: xr.Dataset) -> None:
+    found = class_profiles(trace, neurons=True)
+    said = json.dumps([found.attrs, [str(node.variables) for node in found.subtree]])
+    hidden = [trace.attrs["uuid"], "f00d", "/home", "ann", "cuda", "id-3", "w3x1", trace.attrs["created"]]
+    assert [word for word in hidden if word in said] == []
+    assert found.attrs["summary"]["model"] == {"name": "secret-7b", "architecture": "Tiny", "n_layers": 3}
+    assert found.attrs["published"]["level"] == found.attrs["summary"]["level"] == names.AGGREGATE
+
+
+def test_counts_are_rounded_to_tens(simulated: xr.Dataset) -> None:
+    found = class_profiles(simulated)
+    assert (found["classes/prompts"].values % 10 == 0).all()
+    assert found.attrs["sources"][0]["prompts"] % 10 == 0
+
+
+def test_single_csv_files_have_no_classes_to_publish(trace: xr.Dataset) -> None:
+    imported = trace.assign_attrs(source=names.IMPORTED).assign_coords(prompt_class=("prompt", trace.prompt_id.data))
+    with pytest.raises(InputError, match="the class of a CSV file is its name"):
+        class_profiles(imported)
+
+
+def test_neurons_that_were_not_recorded_are_refused(trace: xr.Dataset) -> None:
+    with pytest.raises(InputError, match="holds no prompt_mean"):
+        class_profiles(trace.drop_vars("prompt_mean"), neurons=True)
+
+
+def test_a_trace_of_peaks_alone_has_no_profiles(simulated: xr.Dataset) -> None:
+    with pytest.raises(InputError, match="nothing of which class profiles are made"):
+        class_profiles(simulated[["peak_value", "peak_neuron"]])
+
+
+def test_the_page_has_every_variable_of_profiles_and_no_other(simulated: xr.Dataset) -> None:
+    assert made([class_profiles(simulated, neurons=True)]) == documented("profiles")
