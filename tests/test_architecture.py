@@ -55,7 +55,7 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "reduce": {"input", "lens", "targets"},
         "attention": {"input", "reduce"},
         "reference": set(),
-        "simulated": set(),
+        "simulated": {"targets"},
         "groups": {"reduce", "reference", "routes", "simulated"},
         "proof": {"groups", "input", "reference", "targets"},
         "answers": {"input", "prompts", "proof"},

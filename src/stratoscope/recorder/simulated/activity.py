@@ -45,13 +45,17 @@ def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]
     """
     shape, length = model.shape, len(text.words)
     strengths = model.strengths[text.prompt_class]
-    random = shape.random("norms", text.index)
+    random = shape.random("norms", model.drawn_as(text.index))
     size = (length, shape.layers)
     mlp, attn = strengths.mlp, strengths.attn
-    mlp_noise, attn_noise = random.lognormal(0, mlp.spread, size), random.lognormal(0, attn.spread, size)
-    mlp_cos, attn_cos = _cosines(mlp, mlp_noise, random), _cosines(attn, attn_noise, random)
+    differs, within = strengths.between * model.differences(text.index), np.sqrt(1 - strengths.between**2)
+    sign = model.sign(text.index)
+    mlp_noise = random.lognormal(0, mlp.spread * within, size) ** sign * np.exp(mlp.spread * differs[0])
+    attn_noise = random.lognormal(0, attn.spread * within, size) ** sign * np.exp(attn.spread * differs[1])
+    mlp_alone, attn_alone = (sign * within * random.standard_normal(size) + differs[row] for row in (2, 3))
+    mlp_cos, attn_cos = _cosines(mlp, mlp_noise, mlp_alone), _cosines(attn, attn_noise, attn_alone)
     mlp_ratio, attn_ratio = mlp.size * mlp_noise, attn.size * attn_noise
-    start = strengths.start * random.lognormal(0, START_SPREAD, (length, 1))
+    start = strengths.start * random.lognormal(0, START_SPREAD, (length, 1)) ** sign
     if strengths.steady:
         mlp_ratio, attn_ratio = _to_ratios(start[:, 0], mlp_ratio, attn_ratio, mlp_cos, attn_cos)
     sink = model.sink[0]
@@ -86,10 +90,10 @@ def growth(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(1 + ratio**2 + 2 * ratio * cos))
 
 
-def _cosines(writes: Writes, noise: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Cosines of the writes whose sizes are `noise` times the typical ones."""
-    alone = random.normal(writes.cos, writes.cos_spread * np.sqrt(1 - writes.together**2), noise.shape)
-    return np.tanh(alone + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
+def _cosines(writes: Writes, noise: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Cosines of the writes whose sizes are `noise` times the typical ones; `alone` is standard normal."""
+    of_cos = writes.cos + writes.cos_spread * np.sqrt(1 - writes.together**2) * alone
+    return np.tanh(of_cos + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
 
 
 def _to_ratios(

@@ -23,13 +23,14 @@ def first_and_weights(model: SimulatedModel, text: SimulatedTokens) -> tuple[np.
     """f and g of every layer and head, both of shape (token, layer, head); g of the first token is 0."""
     shape, length = model.shape, len(text.words)
     strengths = model.strengths[text.prompt_class]
-    random = shape.random("attention", text.index)
+    random = shape.random("attention", model.drawn_as(text.index))
     size = (length, shape.layers, shape.heads)
-    log_odds = model.head_sink + strengths.head_sink[:, None] + random.normal(0, FIRST_SPREAD, size)
-    first = 1 / (1 + np.exp(-log_odds))
+    sink = strengths.head_contrast[:, None] * model.head_sink + strengths.head_sink[:, None]
+    sign = model.sign(text.index)
+    first = 1 / (1 + np.exp(-sink - sign * random.normal(0, FIRST_SPREAD, size)))
     nearness = np.arange(length)[:, None, None] / length
     reach = model.head_reach + strengths.head_reach[:, None]
-    weight = np.exp(random.normal(0, strengths.head_spread[:, None], size) + reach * nearness)
+    weight = np.exp(sign * random.normal(0, strengths.head_spread[:, None], size) + reach * nearness)
     first[0], weight[0] = 1, 0
     at = model.anomaly
     if at and at.prompt == text.index:

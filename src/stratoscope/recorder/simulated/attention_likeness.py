@@ -17,14 +17,15 @@ from stratoscope.recorder.simulated.strengths import Strengths
 from stratoscope.trace.arrays import Floats
 
 _COLUMNS = 48  # about so many heads are rehearsed of each layer: those of the model, again and again
-_LONGEST = 256  # tokens of the prompt that is rehearsed
-_ROUNDS = (6.0, 1.5, 0.4, 0.1)  # how far from where it stands a strength is tried, round by round
+_CELLS, _SHORTEST = 2**18, 16  # of the prompt that is rehearsed: about so many cells, and no fewer tokens
+_ROUNDS = (6.0, 3.0, 1.5, 0.8, 0.4, 0.2, 0.1)  # how far from where it stands a strength is tried, round by round
 _TRIED = np.linspace(-1, 1, 9)
 # of each strength: what it is found by, the first of these that was published, and its least and greatest value
 _FOUND_BY = {
-    "head_sink": (("attn_first",), -8.0, 8.0),
-    "head_spread": (("attn_entropy_nosink", "attn_entropy"), 0.02, 5.0),
+    "head_spread": (("attn_entropy_nosink", "attn_entropy"), 0.02, 8.0),
+    "head_contrast": (("attn_entropy",), 0.1, 12.0),
     "head_reach": (("attn_distance_nosink", "attn_distance"), -20.0, 60.0),
+    "head_sink": (("attn_first",), -12.0, 12.0),
 }
 
 
@@ -33,6 +34,7 @@ class _Rehearsal:
     """Attention of one prompt, with the same random numbers whatever its strengths are; arrays (token, layer, head)."""
 
     sink: Floats
+    first: Floats
     reach: Floats
     weight: Floats
     nearness: Floats
@@ -40,16 +42,17 @@ class _Rehearsal:
     @classmethod
     def of(cls, sink: Floats, reach: Floats, length: int) -> _Rehearsal:
         times = -(-_COLUMNS // sink.shape[1])
-        sink, reach = np.tile(sink, times), np.tile(reach, times)
+        sink, reach = (np.tile(one, times)[:, : 2 * _COLUMNS] for one in (sink, reach))
         random = np.random.default_rng(0)
-        size = (min(length, _LONGEST), *sink.shape)
+        size = (min(length, max(_SHORTEST, _CELLS // sink.size)), *sink.shape)
         first, weight = FIRST_SPREAD * random.standard_normal(size), random.standard_normal(size)
-        return cls(sink + first, reach, weight, np.arange(size[0])[:, None, None] / size[0])
+        return cls(sink, first, reach, weight, np.arange(size[0])[:, None, None] / size[0])
 
     def profile(self, name: str, strengths: Mapping[str, Floats]) -> Floats:
         """The profile of an `attn_*` quantity, (layer,)."""
         sink, spread, reach = (strengths[one][:, None] for one in ("head_sink", "head_spread", "head_reach"))
-        first = 1 / (1 + np.exp(-self.sink - sink))
+        log_odds = strengths["head_contrast"][:, None] * self.sink + sink + self.first
+        first = 1 / (1 + np.exp(-log_odds))
         weight = np.exp(spread * self.weight + (self.reach + reach) * self.nearness)
         first[0], weight[0] = 1, 0
         values = first if name == "attn_first" else summaries(first, weight)[name]
@@ -76,7 +79,7 @@ def like_attention(
     found = {name: getattr(strengths, name) for name in _FOUND_BY}
     aims = {}
     for strength, (quantities, _, _) in _FOUND_BY.items():
-        if known := [name for name in quantities if name in profiles]:
+        if known := [name for name in quantities if name in profiles and name not in aims.values()]:
             aims[strength] = known[0]
     if aims and length > 3:
         rehearsal = _Rehearsal.of(sink, reach, length)

@@ -52,6 +52,10 @@ class Cast:
         """What a prompt shares its words and its length by: the number of its pair, or its own."""
         return index // 2 if self.twins else index
 
+    def number_of(self, index: int) -> int:
+        """Which of its class a prompt is, from 0."""
+        return index // 2 if self.twins else index - int(self._begins[self.class_of(index)])
+
     def names(self, index: int, template: int) -> dict[str, str]:
         """`prompt_id`, `prompt_class`, `pair` and `group` of a prompt that begins with this template."""
         named = {"prompt_id": self.identity(index), "prompt_class": self.classes[self.class_of(index)]}
@@ -63,8 +67,7 @@ class Cast:
 
     def identity(self, index: int) -> str:
         """The id of a prompt."""
-        number = index // 2 if self.twins else index - int(self._begins[self.class_of(index)])
-        return f"{self.classes[self.class_of(index)]}-{self._numbered(number)}"
+        return f"{self.classes[self.class_of(index)]}-{self._numbered(self.number_of(index))}"
 
     def _numbered(self, number: int) -> str:
         return f"{number + 1:0{len(str(max(self.counts)))}d}"

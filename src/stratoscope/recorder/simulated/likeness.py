@@ -7,8 +7,8 @@ the published profiles enters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,12 +21,15 @@ from stratoscope.recorder.simulated.strengths import Likeness, Strengths, Writes
 from stratoscope.trace.arrays import Floats
 
 _TOKENS = 1024  # that are rehearsed, each with its mirror image
-_SPREADS = {"mlp": 0.25, "attn": 0.25}  # of the logarithm of a write over tokens: about that of small Llama models
-_COS_SPREAD = 0.1
+_SPREAD, _COS_SPREAD = 0.25, 0.12  # over tokens, of the logarithm of a write and of its cosine …
+_BETWEEN = 0.2  # … and over prompts, as a share of these: about those of small Llama models
+# … and times both, where no correlation makes the stream grow as published
+_WIDER = ((1, 1), (1, 2), (1.5, 1.5), (2, 2), (3, 2), (0.5, 1))
 _LARGEST_COS = 0.98
 _TOGETHER = np.linspace(-0.95, 0.95, 39)  # correlations that are tried
 _OTHER_COS = np.linspace(-0.25, 0.25, 51)  # … and, where none will do, so much is added to the cosine
 _LARGEST_RATIO = 6.0  # ±, of the logarithm
+_SAME = 0.02  # logarithms that are so near each other are those of one thing
 _LENGTHS = (0.8, 1.2)  # fewest and most tokens of a prompt, times the published mean
 
 
@@ -46,11 +49,13 @@ def likeness(
     tokens
         The fewest and the most of a prompt; None: about as many as published.
     """
-    begun = usual(shape.layers, shape.d_model)
+    sink, reach = heads_at_random(shape.random("likeness"), (shape.layers, shape.heads))
+    middle = sink.mean(axis=1)
+    begun = replace(usual(shape.layers, shape.d_model), head_sink=middle)
     profiles = [published.of_class(number) for number in range(len(published.classes))]
     columns, strengths = _neurons(published, [_fitted(begun, one) for one in profiles], shape)
     lengths = [tokens or _lengths(one.tokens) for one in published.classes]
-    sink, reach = heads_at_random(shape.random("likeness"), (shape.layers, shape.heads))
+    sink -= middle[:, None]
     strengths = [
         like_attention(one, profiles[number], sink, reach, round(sum(lengths[number]) / 2))
         for number, one in enumerate(strengths)
@@ -77,106 +82,148 @@ def _shared(published: Sequence[int], prompts: int | None) -> list[int]:
 # --- the residual stream ----------------------------------------------------------------------------------------------
 
 
-def _fitted(begun: Strengths, profiles: dict[str, Floats]) -> Strengths:
+@dataclass(frozen=True)
+class _Aims:
+    """What is published of the writes of attention, or of the MLPs: logarithms, (layer,), NaN where nothing is.
+
+    `cos` is no logarithm; `after` is the length of the stream behind the write.
+    """
+
+    ratio: Floats
+    write: Floats
+    cos: Floats
+    after: Floats
+
+    def size(self, layer: int, stream: float, usual: Writes) -> float:
+        """The typical write to a stream of this length: as published, else the usual one."""
+        size = self.ratio[layer] + stream if np.isfinite(self.ratio[layer]) else self.write[layer]
+        size = size if np.isfinite(size) else np.log(usual.size[layer]) + stream
+        return float(np.clip(size, stream - _LARGEST_RATIO, stream + _LARGEST_RATIO))
+
+
+def _fitted(begun: Strengths, profiles: Mapping[str, Floats]) -> Strengths:
     """The strengths of one class as its profiles say them; `begun`: those of what no profile says."""
     layers = len(begun.output)
-    known = {name: profiles.get(name, np.full(layers + (name == "resid_norm"), np.nan)) for name in _NEEDED}
-    mlp_write = np.where(np.isnan(known["mlp_write_norm"]), known["mlp_out_norm"], known["mlp_write_norm"])
-    resid = known["resid_norm"]
-    middle = mlp_write - known["mlp_write_ratio"]
-    start = resid[0] if np.isfinite(resid[0]) else np.log(begun.start)
+    known = {name: profiles.get(name, np.full(layers + extra, np.nan)) for name, extra in _OF_THE_STREAM.items()}
+    of_attention, of_mlp = _aims(known)
+    begins = known["resid_norm"][0]
+    start = float(np.exp(begins)) if np.isfinite(begins) else begun.start
     random = np.random.default_rng(0)
-    stream = start + START_SPREAD * _mirrored(random.standard_normal(_TOKENS))
-    found: dict[str, list[tuple[float, float, float]]] = {"attn": [], "mlp": []}
-    turns = []
+    stream = np.log(start) + START_SPREAD * _mirrored(random)
+    attn, mlp, turn = [], [], []
     for layer in range(layers):
-        turned = []
-        parts = ("attn", known["attn_write_norm"], middle[layer]), ("mlp", mlp_write, resid[layer + 1])
-        for part, write, aim in parts:
-            of_size, of_cos = (_mirrored(random.standard_normal(_TOKENS)) for _ in range(2))
-            usually: Writes = getattr(begun, part)
-            size = known[f"{part}_write_ratio"][layer] + stream.mean()
-            size = write[layer] if np.isnan(size) else size
-            size = np.log(usually.size[layer]) + stream.mean() if np.isnan(size) else size
-            size = np.clip(size - stream.mean(), -_LARGEST_RATIO, _LARGEST_RATIO) + stream.mean()
-            ratio = np.exp(size + _SPREADS[part] * of_size - stream)
-            cos, free = known[f"{part}_write_cos"][layer], False
-            if np.isnan(cos):
-                cos, free = float(np.tanh(usually.cos[layer])), True
-            location, together = _grown(ratio, of_size, of_cos, cos, aim - stream.mean(), free=free)
-            cosines = np.tanh(_mixed(of_size, of_cos, location, together))
-            found[part].append((float(np.exp(size)), location, together))
-            stream = stream + np.log(growth(ratio, cosines))
-            turned.append((ratio, cosines))
-        turns.append(_turn(turned, known["resid_cos"][layer]))
-    writes = {part: _writes(part, rows) for part, rows in found.items()}
-    output = known["mlp_out_norm"] - known["mlp_write_norm"]
+        additions = []
+        for usually, aims, rows in ((begun.attn, of_attention, attn), (begun.mlp, of_mlp, mlp)):
+            size = aims.size(layer, stream.mean(), usually)
+            tokens = _Tokens(size - stream, _mirrored(random), _mirrored(random))
+            spread, *cosines = _grown(tokens, aims.cos[layer], usually.cos[layer], aims.after[layer] - stream.mean())
+            rows.append((np.exp(size), spread, *cosines))
+            additions.append((tokens.ratio(spread), tokens.cosines(*cosines)))
+            stream = stream + np.log(growth(*additions[-1]))
+        turn.append(_turn(additions, known["resid_cos"][layer]))
+    writes = Writes(*np.array(mlp, float).T)
+    output = known["mlp_out_norm"] - np.log(writes.size)
+    is_write = np.isnan(output) | (np.abs(output) < _SAME)
     return replace(
         begun,
-        start=float(np.exp(start)),
-        attn=writes["attn"],
-        mlp=writes["mlp"],
+        start=start,
+        attn=Writes(*np.array(attn, float).T),
+        mlp=writes,
         steady=True,
-        output=np.exp(np.where(np.isfinite(output), output, 0)),
-        turn=np.array(turns),
+        between=_BETWEEN,
+        turn=np.array(turn),
+        output=np.where(is_write, 1, np.exp(output)),
     )
 
 
-_NEEDED = ("mlp_write_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_ratio", "attn_write_ratio", "mlp_write_cos",
-           "attn_write_cos", "resid_norm", "resid_cos")  # fmt: skip
+_OF_THE_STREAM = {  # quantity → rows beyond those of layers
+    **dict.fromkeys(("mlp_write_norm", "mlp_out_norm", "attn_write_norm", "mlp_write_ratio", "attn_write_ratio"), 0),
+    **dict.fromkeys(("mlp_write_cos", "attn_write_cos", "resid_cos"), 0),
+    "resid_norm": 1,
+}
 
 
-def _mirrored(numbers: Floats) -> Floats:
-    """Numbers and their opposites, so that their mean is 0."""
+def _aims(known: Mapping[str, Floats]) -> tuple[_Aims, _Aims]:
+    """What is published of attention's writes and of the MLPs'."""
+    resid, attn, mlp = known["resid_norm"], known["attn_write_ratio"], known["mlp_write_ratio"]
+    written = known["mlp_write_norm"]
+    if np.isnan(written).all():  # without a norm behind the MLP, its output is what it writes
+        before = known["mlp_out_norm"] - mlp - resid[:-1]
+        most = np.log1p(np.exp(attn)) + _SAME
+        written = np.where((np.abs(before) <= most).mean() > 0.5, known["mlp_out_norm"], written)
+    middle = written - mlp
+    return (
+        _Aims(attn, known["attn_write_norm"], known["attn_write_cos"], middle),
+        _Aims(mlp, written, known["mlp_write_cos"], resid[1:]),
+    )
+
+
+def _mirrored(random: np.random.Generator) -> Floats:
+    """Standard normal numbers and their opposites, so that their mean is 0."""
+    numbers = random.standard_normal(_TOKENS)
     return np.concatenate([numbers, -numbers])
 
 
-def _mixed(of_size: Floats, of_cos: Floats, location: float, together: float) -> Floats:
-    return np.asarray(location + _COS_SPREAD * (together * of_size + np.sqrt(1 - together**2) * of_cos))
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokens whose writes are rehearsed: typical sizes / residual, as logarithms, and the random numbers; [token]."""
+
+    size: Floats
+    of_size: Floats
+    of_cos: Floats
+
+    def ratio(self, spread: float) -> Floats:
+        return np.asarray(np.exp(self.size + spread * self.of_size))
+
+    def cosines(self, location: float, spread: float, together: float) -> Floats:
+        mixed = together * self.of_size + np.sqrt(1 - together**2) * self.of_cos
+        return np.asarray(np.tanh(location + spread * mixed))
+
+    def growth(self, spread: float, location: float, cos_spread: float, together: float) -> float:
+        """Mean logarithm of how much longer the stream becomes."""
+        return float(np.log(growth(self.ratio(spread), self.cosines(location, cos_spread, together))).mean())
 
 
-def _grown(
-    ratio: Floats, of_size: Floats, of_cos: Floats, cos: float, aim: float, *, free: bool
-) -> tuple[float, float]:
-    """Where the cosines of writes lie, and their correlation with sizes, so that the stream grows by `aim` in the mean.
+def _grown(tokens: _Tokens, cos: float, usual: float, aim: float) -> tuple[float, float, float, float]:
+    """Spread of the sizes, location and spread of the cosines, correlation of both: so that the stream grows by `aim`.
 
     Parameters
     ----------
-    ratio
-        Writes / residual, [token].
-    of_size, of_cos
-        The random numbers behind them, and behind the cosines.
+    tokens
+        Those that are rehearsed.
     cos
-        The mean cosine.
+        The mean cosine; NaN: any that makes the stream grow so.
+    usual
+        Where cosines lie that nothing is known of.
     aim
         Mean logarithm of the growth; NaN: any.
-    free
-        Whether the cosine is not known, and may be any that makes the stream grow so.
     """
-    location = _location(cos, of_cos)
     if np.isnan(aim):
-        return location, 0.0
+        location = usual if np.isnan(cos) else _location(cos, tokens.of_cos, _COS_SPREAD)
+        return _SPREAD, location, _COS_SPREAD, 0.0
+    nearest, off = (_SPREAD, _COS_SPREAD, 0.0), np.inf
+    for times, cos_times in () if np.isnan(cos) else _WIDER:
+        spread, cos_spread = _SPREAD * times, _COS_SPREAD * cos_times
+        location = _location(cos, tokens.of_cos, cos_spread)
+        low, high = (tokens.growth(spread, location, cos_spread, together) for together in _TOGETHER[[0, -1]])
+        if low <= aim <= high:
+            grows = [tokens.growth(spread, location, cos_spread, together) for together in _TOGETHER]
+            return spread, location, cos_spread, float(np.interp(aim, grows, _TOGETHER))
+        if max(low - aim, aim - high) < off:
+            nearest, off = (spread, cos_spread, float(_TOGETHER[0 if aim < low else -1])), max(low - aim, aim - high)
+    spread, cos_spread, together = nearest
+    others = np.linspace(-_LARGEST_COS, _LARGEST_COS, 99) if np.isnan(cos) else cos + _OTHER_COS
+    locations = [_location(one, tokens.of_cos, cos_spread) for one in others]
+    grows = [tokens.growth(spread, one, cos_spread, together) for one in locations]
+    return spread, float(np.interp(aim, grows, locations)), cos_spread, together
 
-    def grows(location: float, together: float) -> float:
-        return float(np.log(growth(ratio, np.tanh(_mixed(of_size, of_cos, location, together)))).mean())
 
-    if not free:
-        tried = [grows(location, together) for together in _TOGETHER]
-        if tried[0] <= aim <= tried[-1]:
-            return location, float(np.interp(aim, tried, _TOGETHER))
-    together = 0.0 if free else float(_TOGETHER[0 if aim < tried[0] else -1])
-    others = np.linspace(-_LARGEST_COS, _LARGEST_COS, 99) if free else cos + _OTHER_COS
-    locations = [_location(one, of_cos) for one in others]
-    tried = [grows(one, together) for one in locations]
-    return float(np.interp(aim, tried, locations)), together
-
-
-def _location(cos: float, of_cos: Floats) -> float:
-    """Mean of the inverse hyperbolic tangents of cosines of this mean."""
+def _location(cos: float, of_cos: Floats, spread: float) -> float:
+    """Mean of the inverse hyperbolic tangents of cosines of this mean, which are spread so far."""
     cos = float(np.clip(cos, -_LARGEST_COS, _LARGEST_COS))
     location = float(np.arctanh(cos))
     for _ in range(3):
-        location += (cos - float(np.tanh(location + _COS_SPREAD * of_cos).mean())) / (1 - cos**2)
+        location += (cos - float(np.tanh(location + spread * of_cos).mean())) / (1 - cos**2)
     return location
 
 
@@ -186,11 +233,6 @@ def _turn(additions: Sequence[tuple[Floats, Floats]], cos: float) -> float:
         return 0.0
     without, further = (resid_cosine(*additions, turn).mean() for turn in (0.0, 1.0))
     return float(np.clip((cos - without) / max(further - without, 1e-9), -1, 1))
-
-
-def _writes(part: str, rows: Sequence[tuple[float, float, float]]) -> Writes:
-    size, cos, together = np.array(rows).T
-    return Writes(size, np.full(len(size), _SPREADS[part]), cos, np.full(len(size), _COS_SPREAD), together)
 
 
 # --- neurons ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from stratoscope import defaults
 from stratoscope.recorder.simulated.cast import CLASSES, Cast
 from stratoscope.recorder.simulated.strengths import Likeness, usual
-from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins, unlike_any_other
 from stratoscope.trace.lenses import JACOBIAN_LENS, LOGIT_LENS, name_of_half, name_of_part
 
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
@@ -176,7 +176,9 @@ class SimulatedModel:
         random = self.shape.random("lengths")
         if like := self.shape.like:
             of_classes = zip(like.lengths, like.cast.counts, strict=True)
-            return np.concatenate([random.integers(low, high + 1, count) for (low, high), count in of_classes])
+            pairs = [random.integers(low, high + 1, -(-count // 2)) for (low, high), count in of_classes]
+            both = [np.repeat(one, 2)[:count] for one, count in zip(pairs, like.cast.counts, strict=True)]
+            return np.concatenate(both)
         low, high = self.shape.tokens
         pairs = random.integers(low, high + 1, -(-self.shape.prompts // 2))
         return np.repeat(pairs, 2)[: self.shape.prompts]
@@ -257,16 +259,36 @@ class SimulatedModel:
             order[layer] = np.concatenate([mixed[~np.isin(mixed, kept)], kept])
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
+    def drawn_as(self, index: int) -> int:
+        """The prompt by whose random numbers one is drawn: in a look-alike two after each other are drawn by the same.
+
+        What is above the mean in one is below it in the other, so that together they are like their class (`sign`).
+        """
+        return index - self.cast.number_of(index) % 2 if self.shape.like else index
+
+    def sign(self, index: int) -> int:
+        """−1 where a prompt is drawn the other way round, else 1."""
+        return 1 if self.drawn_as(index) == index else -1
+
+    def differences(self, index: int) -> np.ndarray:
+        """How a prompt of a look-alike differs from its class, in units of their spread, (kind of number, layer)."""
+        size = (4, self.shape.layers)
+        if not self.shape.like:
+            return np.zeros(size)
+        return self.sign(index) * self.shape.random("likeness", 1 + self.drawn_as(index)).standard_normal(size)
+
     def text(self, index: int) -> SimulatedTokens:
         """The words of a prompt."""
-        random = self.shape.random("words", self.cast.pair_of(index))
-        critical, neutral, template = twins(random, int(self.lengths[index]))
+        random, length = self.shape.random("words", self.cast.pair_of(index)), int(self.lengths[index])
         of_class = self.cast.class_of(index)
-        is_critical = self.cast.twins and of_class == 0
-        words = critical if is_critical else neutral
+        if self.shape.like:
+            words, template = unlike_any_other(random, length)
+            return SimulatedTokens(index, of_class, words, template, critical=False)
+        critical, neutral, template = twins(random, length)
+        words = neutral if of_class else critical
         if self.anomaly and index == self.anomaly.prompt:
             words[self.anomaly.token] = code(UNUSUAL)
-        return SimulatedTokens(index, of_class, words, template, is_critical)
+        return SimulatedTokens(index, of_class, words, template, critical=of_class == 0)
 
     def planted(self, kinds: Collection[str]) -> list[dict[str, Any]]:
         """What was planted of these kinds, with its size, as JSON."""

@@ -43,6 +43,7 @@ TAKEN = (  # quantities whose profiles a look-alike takes over
     "attn_value_norm",
 )
 _MOST = {"layers": 1000, "d_model": 10**6, "d_ff": 10**6, "heads": 1000}  # no model has more
+_MOST_CELLS = 2**26  # layers × neurons
 _MOST_CLASSES, _MOST_PROMPTS, _MOST_TOKENS = 100, 10**6, 10**5  # tokens: of a prompt
 _LONGEST_NAME = 200  # characters of a class's name
 _FACTS = {"d_model": "d_model", "d_ff": "d_ff", "heads": "n_heads"}  # size → what the model's facts call it
@@ -162,6 +163,7 @@ def _sizes(model: Any, layers: int) -> dict[str, int]:
     for size, value in found.items():
         sound = type(value) is int and 1 <= value <= _MOST[size]
         _require(sound, f"a model whose {_FACTS[size]} is {str(value)[:20]}")
+    _require(layers * found.get("d_ff", 1) <= _MOST_CELLS, "a model of more neurons than any has")
     return found
 
 
@@ -169,9 +171,8 @@ def _profiles(result: xr.DataTree, classes: list[str]) -> tuple[dict[str, Floats
     """The profiles that a look-alike takes over, and how many layers they have."""
     found = {}
     layers = set()
-    for name in TAKEN:
-        if f"{KIND}/{name}" not in result:
-            continue
+    there = result.children[KIND].children if KIND in result.children else ()
+    for name in [name for name in TAKEN if name in there]:
         table, kind = _table(result, f"{KIND}/{name}"), names.QUANTITIES[name].row_kind
         mean, rows = _column(table, "mean"), _column(table, kind)
         whole = mean.ndim == 2 and mean.shape == (len(classes), len(rows)) and mean.dtype.kind == "f"

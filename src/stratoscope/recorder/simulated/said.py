@@ -21,8 +21,8 @@ _LIKE = (
     "Simulated from published averages: no number in it comes from one prompt. It is exactly as safe as those averages."
 )
 _OWN = (
-    "What was not published is the simulator's own: texts, first tokens, how tokens and prompts differ from each other, "
-    "which neurons and heads are strong."
+    "What was not published is the simulator's own: texts, first tokens, how tokens and prompts differ from each "
+    "other, which neurons and heads are strong."
 )
 DTYPE = "float32"
 

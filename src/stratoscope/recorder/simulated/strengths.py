@@ -1,4 +1,4 @@
-"""How strong the writes, the neurons and the attention of a class of simulated prompts typically are, layer by layer."""
+"""How strong the writes and the attention of a class of simulated prompts typically are, layer by layer."""
 
 from __future__ import annotations
 
@@ -57,9 +57,11 @@ class Strengths:
         MLP output / MLP write, (layer,): what a norm between both takes away.
     coherence
         (‖W a‖ / what it were if neurons wrote at right angles)², (layer,): above 1 where they point the same way.
-    head_sink, head_reach, head_spread
-        Of attention, (layer,): log odds of the first token, and preference for near tokens, each beyond those of the
-        heads; standard deviation of the logarithms of all weights.
+    between
+        How far prompts differ from each other: standard deviation over prompts / that over tokens.
+    head_sink, head_contrast, head_reach, head_spread
+        Of attention, (layer,): log odds of the first token beyond those of the heads, which are so many times as far
+        apart; preference for near tokens beyond those of the heads; standard deviation of the logarithms of weights.
     moved
         What the heads move, as a multiple of what they would if they wrote at right angles, (layer,).
     """
@@ -71,7 +73,9 @@ class Strengths:
     turn: Floats
     output: Floats
     coherence: Floats
+    between: float
     head_sink: Floats
+    head_contrast: Floats
     head_reach: Floats
     head_spread: Floats
     moved: Floats
@@ -125,7 +129,9 @@ def usual(layers: int, d_model: int) -> Strengths:
         turn=none,
         output=one,
         coherence=one,
+        between=0,
         head_sink=none,
+        head_contrast=one,
         head_reach=none,
         head_spread=np.full(layers, HEAD_SPREAD),
         moved=one,
