@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
+from stratoscope.trace.notes import WARNING, Note
 from stratoscope.version import __version__
-
-PUBLISHED = "published"  # the attribute of what is published
 
 PROMISES: Mapping[Level, str] = {
     names.PROVENANCE: "Who and where are gone. The text is there.",
@@ -21,3 +20,8 @@ PROMISES: Mapping[Level, str] = {
 def published_at(level: Level) -> dict[str, str]:
     """What a published trace or Result says of itself, in its attribute `published`."""
     return {"level": level, "promise": PROMISES[level], "software": f"stratoscope {__version__}"}
+
+
+def promise(level: Level) -> Note:
+    """The note on every picture and page of what is published."""
+    return Note("L16", WARNING, f"Published at the level {level}: {PROMISES[level]}")

@@ -16,8 +16,9 @@ from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError, choices
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
-from stratoscope.publish.levels import PROMISES, PUBLISHED, published_at
+from stratoscope.publish.levels import PROMISES, promise, published_at
 from stratoscope.trace.arrays import Floats
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
@@ -110,7 +111,7 @@ def class_profiles(
     >>> result = class_profiles(stratoscope.simulate(prompts=80, layers=3))
     >>> classes = result["classes"].to_dataset()
     >>> dict(zip(classes["prompt_class"].values.tolist(), classes["prompts"].values.tolist()))
-    {'critical': 30, 'neutral': 20}
+    {'critical': 30, 'neutral': 30}
     >>> result["profiles/mlp_write_ratio/mean"].dims
     ('prompt_class', 'layer')
     """
@@ -236,7 +237,7 @@ def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, A
 
 
 def _notes(dataset: xr.Dataset, *, neurons: bool) -> list[Note]:
-    notes = []
+    notes = [promise(names.AGGREGATE)]
     if dataset.attrs.get("source") == names.SIMULATED:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     if (Prompts(dataset).spans < 0).all():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import ascii_json
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO
 from stratoscope.view.report.page_tables import PageTable, page_table
 from stratoscope.view.report.report import Figure, Report
@@ -165,6 +166,7 @@ def _sources(result: xr.DataTree) -> list[_Source]:
             receipt=str(one.get("receipt", "")),
             software="",
         )
-        counts = ", ".join(counted(one.get(f"{noun}s", 0), noun) for noun in ("prompt", "token"))
+        about = "about " if PUBLISHED in result.attrs else ""
+        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in ("prompt", "token"))
         found.append(_Source(source_tag(provenance), source(provenance), counts))
     return found

@@ -1,0 +1,1 @@
+"""Attacks on what was published, as strong as those in the literature: each a file, plain arrays first."""

@@ -1,0 +1,252 @@
+"""Who was in the mean? Tells prompts that a published mean was made of from others of the same kind.
+
+Two tests are made and the stronger is reported, as an attacker would: the inner product with the mean's deviation from
+the population (Homer et al. 2008; Dwork et al. 2015), and the likelihood ratio of both hypotheses for normal values
+(Sankararaman et al. 2009), each with the covariance of the attacker's reference prompts, shrunk (Ledoit and Wolf 2004).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stratoscope import defaults
+from stratoscope.publish.attacks.outcome import Attack, Share, not_run
+from stratoscope.trace.arrays import AnyFloats, Floats
+
+NAME, HOLDS, UNIT = "membership from means", "candidate prompts, and others of the same kind", "prompts"
+_FALSE_ALARMS = 0.01  # share of the others that are taken for members
+_LEAST = 8  # prompts on each side: of fewer nothing is said
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Population:
+    """What an attacker knows of prompts like those published, from reference prompts.
+
+    Attributes
+    ----------
+    mean, scale
+        Of each value, over the reference prompts; [value].
+    rows
+        The reference prompts' deviations in units of `scale`; [prompt, value].
+    shrinkage
+        How much of the covariance is taken for independent values: 1 = all of it.
+    """
+
+    mean: Floats
+    scale: Floats
+    rows: Floats
+    shrinkage: float
+
+    @classmethod
+    def of(cls, reference: AnyFloats) -> Population:
+        """The population as the reference prompts show it; [prompt, value]."""
+        reference = np.asarray(reference, np.float64)
+        mean, scale = reference.mean(axis=0), reference.std(axis=0, ddof=1)
+        rows = (reference - mean) / np.where(scale > 0, scale, 1.0)
+        return cls(mean, scale, rows, _shrinkage(rows))
+
+    def deviations(self, values: AnyFloats) -> Floats:
+        """Values in units of the population's spread; [prompt, value]."""
+        found: Floats = (np.asarray(values, np.float64) - self.mean) / np.where(self.scale > 0, self.scale, 1.0)
+        return found
+
+    def products(self, a: Floats, b: Floats) -> Floats:
+        """⟨a, Σ⁻¹ b⟩ of rows a with one row b, Σ the shrunk correlation; never larger than prompts × prompts."""
+        count, alone = len(self.rows), self.shrinkage
+        if alone == 1:
+            return np.asarray(a @ b)
+        middle = alone * count / (1 - alone) * np.eye(count) + self.rows @ self.rows.T  # Woodbury
+        return np.asarray((a @ b - (a @ self.rows.T) @ np.linalg.solve(middle, self.rows @ b)) / alone)
+
+    def lengths(self, a: Floats) -> Floats:
+        """⟨a, Σ⁻¹ a⟩ of each row."""
+        count, alone = len(self.rows), self.shrinkage
+        squares = np.einsum("pv,pv->p", a, a)
+        if alone == 1:
+            return np.asarray(squares)
+        middle = alone * count / (1 - alone) * np.eye(count) + self.rows @ self.rows.T
+        along = a @ self.rows.T
+        return np.asarray((squares - np.einsum("pr,rp->p", along, np.linalg.solve(middle, along.T))) / alone)
+
+
+def membership(
+    published_profile: AnyFloats,
+    members: AnyFloats,
+    non_members: AnyFloats,
+    reference: AnyFloats,
+    *,
+    count: int | None = None,
+    name: str = NAME,
+) -> Attack:
+    """Attack one published mean.
+
+    Parameters
+    ----------
+    published_profile
+        The mean as published: of layers, of several profiles one after the other, or of neurons; [value].
+    members, non_members
+        Profiles of the prompts it was made of, and of others of the same kind; [prompt, value].
+    reference
+        Profiles of the attacker's own prompts, none of them among the others; [prompt, value].
+    count
+        How many prompts the file says were averaged; by default the number of members.
+    name
+        What the attack is called.
+
+    Returns
+    -------
+    Attack
+        `recovered` is the area under the ROC curve with DeLong's interval, `at_one_percent` the members found where 1 %
+        of the others are taken for members. The stronger of two tests is told, slightly in the attacker's favour.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prompts = np.random.default_rng(0).normal(size=(120, 2000))
+    >>> attack = membership(prompts[:20].mean(axis=0), prompts[:20], prompts[20:70], prompts[70:])
+    >>> attack.recovered.value > 0.95, attack.baseline.value
+    (True, 0.5)
+    """
+    few = min(len(members), len(non_members), len(reference))
+    if few < _LEAST:
+        return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
+    tests = scores(published_profile, members, non_members, reference, count=count)
+    if not tests:
+        return not_run(name, HOLDS, UNIT, "no value is known of all prompts")
+    best = max(tests, key=lambda one: auc(*tests[one]).value)
+    return _outcome(name, *tests[best], f"The stronger test: {best}.")
+
+
+def scores(
+    published: AnyFloats, members: AnyFloats, non_members: AnyFloats, reference: AnyFloats, *, count: int | None = None
+) -> dict[str, tuple[Floats, Floats]]:
+    """How much each member and each other looks like a member, by the name of the test; none where nothing is known."""
+    known = np.isfinite(published)
+    for rows in (members, non_members, reference):
+        known &= np.isfinite(rows).all(axis=0)
+    if not known.any():
+        return {}
+    people = Population.of(reference[:, known])
+    mean = people.deviations(published[known][None])[0]
+    sides = [people.deviations(rows[:, known]) for rows in (members, non_members)]
+    number = max(2, count or len(members))
+    plain = [side @ mean - np.einsum("pv,pv->p", side, side) / (2 * number) for side in sides]
+    whole = [people.products(side, mean) - people.lengths(side) / (2 * number) for side in sides]
+    return {"inner product": (plain[0], plain[1]), "likelihood ratio": (whole[0], whole[1])}
+
+
+def membership_within(profiles: AnyFloats, *, count: int, repeats: int = 20, seed: int = defaults.SEED) -> Attack:
+    """Attack means of `count` prompts as they would be published, drawn from these, the others serving as others.
+
+    What a person can learn before publishing who has no other prompts. Half of what is not drawn is the attacker's
+    reference, half is tested as non-members.
+
+    Parameters
+    ----------
+    profiles
+        One row a prompt; [prompt, value].
+    count
+        Prompts of each mean; at most half of them are drawn.
+    repeats, seed
+        How many means, and where the draws start.
+    """
+    count = min(count, len(profiles) // 2)
+    rest = len(profiles) - count
+    if min(count, rest // 2) < _LEAST:
+        reason = f"it needs {4 * _LEAST} prompts or more, and there are {len(profiles)}"
+        return not_run(NAME, HOLDS, UNIT, reason)
+    found: dict[str, list[tuple[Floats, Floats]]] = {}
+    random = np.random.default_rng(seed)
+    for _ in range(repeats):
+        order = random.permutation(len(profiles))
+        inside, others, own = np.split(order, [count, count + rest // 2])
+        tests = scores(profiles[inside].mean(axis=0), profiles[inside], profiles[others], profiles[own])
+        for test, sides in tests.items():
+            found.setdefault(test, []).append(sides)
+    if not found:
+        return not_run(NAME, HOLDS, UNIT, "no value is known of all prompts")
+    areas = {test: [auc(*sides) for sides in pairs] for test, pairs in found.items()}
+    best = max(areas, key=lambda one: float(np.mean([area.value for area in areas[one]])))
+    inner, outer = (np.concatenate(side) for side in zip(*found[best], strict=True))
+    whole = _outcome(NAME, inner, outer, f"The stronger test: {best}.")
+    area = Share(*(float(np.mean([getattr(one, field) for one in areas[best]])) for field in ("value", "low", "high")))
+    said = f"Mean over {repeats} draws of {count} prompts."
+    return Attack(
+        NAME, HOLDS, area, whole.baseline, len(profiles), UNIT,
+        gain=_less_chance(area), at_one_percent=whole.at_one_percent, note=f"{whole.note} {said}",
+    )  # fmt: skip
+
+
+def maximum_membership(published: AnyFloats, members: AnyFloats, non_members: AnyFloats) -> Attack:
+    """The same of a published maximum, known to be the worst that can be published: a member touches it somewhere.
+
+    Parameters
+    ----------
+    published
+        The largest value of the members; [value].
+    members, non_members
+        As of `membership`.
+    """
+    name = "membership from maxima"
+    few = min(len(members), len(non_members))
+    if few < _LEAST:
+        return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
+    sides = [(rows >= published).sum(axis=1) - 2.0 * (rows > published).sum(axis=1) for rows in (members, non_members)]
+    return _outcome(name, sides[0], sides[1], "Counted: values that touch the maximum, less those above it.")
+
+
+def auc(members: Floats, others: Floats) -> Share:
+    """Chance that a member's score is above another's, ties counting half; DeLong's interval on the logit scale."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    count, rest = len(members), len(others)
+    ranks = rankdata(np.concatenate([members, others]))
+    above = (ranks[:count] - rankdata(members)) / rest  # of each member: the share of the others below it
+    below = 1 - (ranks[count:] - rankdata(others)) / count
+    value = float(above.mean())
+    variance = float(above.var(ddof=1) / count + below.var(ddof=1) / rest)
+    if variance == 0 or not 0 < value < 1:  # told apart without an error: Hanley and McNeil's bound for so few
+        least = (defaults.ALPHA / 2) ** (1 / min(count, rest))
+        return Share(value, least if value == 1 else 0.0, 1 - least if value == 0 else 1.0)
+    logit = np.log(value / (1 - value))
+    half = ndtri(1 - defaults.ALPHA / 2) * np.sqrt(variance) / (value * (1 - value))
+    low, high = (float(1 / (1 + np.exp(-(logit + side)))) for side in (-half, half))
+    return Share(value, low, high)
+
+
+def found_at(members: Floats, others: Floats, false_alarms: float = _FALSE_ALARMS) -> Share:
+    """Share of members above the score that this share of the others exceeds, with a bootstrap over both."""
+    random = np.random.default_rng(defaults.SEED)
+    again = others[random.integers(len(others), size=(_DRAWS, len(others)))]
+    limits = np.quantile(again, 1 - false_alarms, axis=1, method="higher")
+    drawn = (members[random.integers(len(members), size=(_DRAWS, len(members)))] > limits[:, None]).mean(axis=1)
+    value = float((members > np.quantile(others, 1 - false_alarms, method="higher")).mean())
+    low, high = np.quantile(drawn, [defaults.ALPHA / 2, 1 - defaults.ALPHA / 2])
+    return Share(value, float(low), float(high))
+
+
+def _outcome(name: str, members: Floats, others: Floats, note: str) -> Attack:
+    area = auc(members, others)
+    return Attack(
+        name, HOLDS, area, Share(0.5, 0.5, 0.5), len(members) + len(others), UNIT,
+        gain=_less_chance(area), at_one_percent=found_at(members, others), note=note,
+    )  # fmt: skip
+
+
+def _less_chance(area: Share) -> Share:
+    return Share(area.value - 0.5, area.low - 0.5, area.high - 0.5)
+
+
+def _shrinkage(rows: Floats) -> float:
+    """Ledoit and Wolf's share of the identity, from products of prompts only: values may be many."""
+    count, width = rows.shape
+    gram = rows @ rows.T
+    square = float((gram**2).sum()) / count**2  # ‖S‖²
+    trace = float(np.trace(gram)) / count
+    apart = square - trace**2 / width  # ‖S − mI‖²
+    noise = (float((np.diag(gram) ** 2).sum()) / count - square) / count
+    return float(np.clip(noise / apart, 1e-3, 1.0)) if apart > 0 else 1.0
