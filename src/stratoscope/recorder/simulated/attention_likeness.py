@@ -16,8 +16,10 @@ from stratoscope.recorder.simulated.attention import FIRST_SPREAD, shares_of_hea
 from stratoscope.recorder.simulated.strengths import Strengths
 from stratoscope.trace.arrays import Floats
 
-_COLUMNS = 48  # about so many heads are rehearsed of each layer: those of the model, again and again
-_CELLS, _SHORTEST = 2**18, 16  # of the prompt that is rehearsed: about so many cells, and no fewer tokens
+_LONGEST = 64  # tokens of the prompt that is rehearsed …
+_COLUMNS, _MOST_COLUMNS = 48, 96  # … and its heads: those of the model again and again, or the first of very many
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # over which the log odds of a head are averaged
+_MOST_ODDS = 16.0  # ±, logarithm
 _ROUNDS = (6.0, 3.0, 1.5, 0.8, 0.4, 0.2, 0.1)  # how far from where it stands a strength is tried, round by round
 _TRIED = np.linspace(-1, 1, 9)
 # of each strength: what it is found by, the first of these that was published, and its least and greatest value
@@ -25,38 +27,61 @@ _FOUND_BY = {
     "head_spread": (("attn_entropy_nosink", "attn_entropy"), 0.02, 8.0),
     "head_contrast": (("attn_entropy",), 0.1, 12.0),
     "head_reach": (("attn_distance_nosink", "attn_distance"), -20.0, 60.0),
-    "head_sink": (("attn_first",), -12.0, 12.0),
 }
 
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """Attention of one prompt, with the same random numbers whatever its strengths are; arrays (token, layer, head)."""
+    """Attention of one prompt, with the same random numbers whatever its strengths are.
+
+    Attributes
+    ----------
+    sink, reach
+        Of the heads, (layer, head).
+    first, weight
+        Random numbers of the first token's log odds, and of all weights, (token, layer, head).
+    aim
+        The share of the first token that was published, (layer,); None: none.
+    """
 
     sink: Floats
-    first: Floats
     reach: Floats
+    first: Floats
     weight: Floats
-    nearness: Floats
+    aim: Floats | None
 
     @classmethod
-    def of(cls, sink: Floats, reach: Floats, length: int) -> _Rehearsal:
-        times = -(-_COLUMNS // sink.shape[1])
-        sink, reach = (np.tile(one, times)[:, : 2 * _COLUMNS] for one in (sink, reach))
-        random = np.random.default_rng(0)
-        size = (min(length, max(_SHORTEST, _CELLS // sink.size)), *sink.shape)
-        first, weight = FIRST_SPREAD * random.standard_normal(size), random.standard_normal(size)
-        return cls(sink, first, reach, weight, np.arange(size[0])[:, None, None] / size[0])
+    def of(cls, sink: Floats, reach: Floats, length: int, aim: Floats | None) -> _Rehearsal:
+        columns = np.arange(min(sink.shape[1], _MOST_COLUMNS))
+        columns = np.tile(columns, -(-_COLUMNS // len(columns)))
+        size = (min(length, _LONGEST), len(sink), len(columns))
+        # of their own: what is drawn of a token does not depend on the length
+        first, weight = (np.random.default_rng([0, number]).standard_normal(size) for number in range(2))
+        sink, reach = (np.concatenate([one[:, columns]] * 2, axis=1) for one in (sink, reach))
+        mirrored = (np.concatenate([one, -one], axis=2) for one in (first, weight))
+        return cls(sink, reach, *mirrored, aim)
+
+    def odds(self, strengths: Mapping[str, Floats]) -> Floats:
+        """Log odds of the first token beyond those of the heads, so that it gets the published share, (layer,)."""
+        if self.aim is None:
+            return strengths["head_sink"]
+        low, high = np.full((2, len(self.sink)), [[-_MOST_ODDS], [_MOST_ODDS]])
+        heads = (strengths["head_contrast"][:, None] * self.sink)[..., None] + FIRST_SPREAD * _NODES
+        for _ in range(24):
+            middle = (low + high) / 2
+            share = 1 / (1 + np.exp(-heads - middle[:, None, None])) @ _WEIGHTS / _WEIGHTS.sum()
+            is_less = share.mean(axis=1) < self.aim
+            low, high = np.where(is_less, middle, low), np.where(is_less, high, middle)
+        return np.where(np.isnan(self.aim), strengths["head_sink"], low)
 
     def profile(self, name: str, strengths: Mapping[str, Floats]) -> Floats:
         """The profile of an `attn_*` quantity, (layer,)."""
-        sink, spread, reach = (strengths[one][:, None] for one in ("head_sink", "head_spread", "head_reach"))
-        log_odds = strengths["head_contrast"][:, None] * self.sink + sink + self.first
-        first = 1 / (1 + np.exp(-log_odds))
-        weight = np.exp(spread * self.weight + (self.reach + reach) * self.nearness)
+        contrast, spread, reach = (strengths[one][:, None] for one in ("head_contrast", "head_spread", "head_reach"))
+        odds = contrast * self.sink + self.odds(strengths)[:, None] + FIRST_SPREAD * self.first
+        nearness = np.arange(len(self.weight))[:, None, None] / len(self.weight)
+        first, weight = 1 / (1 + np.exp(-odds)), np.exp(spread * self.weight + (self.reach + reach) * nearness)
         first[0], weight[0] = 1, 0
-        values = first if name == "attn_first" else summaries(first, weight)[name]
-        of_token = values[2:].mean(axis=2)  # at the second token nothing but the first is seen
+        of_token = summaries(first, weight)[name][2:].mean(axis=2)  # the second token sees nothing but the first
         return np.asarray((np.log(of_token) if QUANTITIES[name].log else of_token).mean(axis=0))
 
 
@@ -76,16 +101,16 @@ def like_attention(
     length
         Tokens of a typical prompt.
     """
-    found = {name: getattr(strengths, name) for name in _FOUND_BY}
-    aims = {}
+    found = {name: getattr(strengths, name) for name in ("head_sink", *_FOUND_BY)}
+    aims: dict[str, str] = {}
     for strength, (quantities, _, _) in _FOUND_BY.items():
         if known := [name for name in quantities if name in profiles and name not in aims.values()]:
             aims[strength] = known[0]
-    if aims and length > 3:
-        rehearsal = _Rehearsal.of(sink, reach, length)
-        for distance in _ROUNDS:
-            for strength, quantity in aims.items():
-                found[strength] = _nearer(rehearsal, found, strength, quantity, profiles[quantity], distance)
+    rehearsal = _Rehearsal.of(sink, reach, max(4, length), profiles.get("attn_first"))
+    for distance in _ROUNDS:
+        for strength, quantity in aims.items():
+            found[strength] = _nearer(rehearsal, found, strength, quantity, profiles[quantity], distance)
+    found["head_sink"] = rehearsal.odds(found)
     return replace(strengths, **found, moved=_moved(strengths, profiles, sink.shape[1]))
 
 

@@ -30,7 +30,7 @@ _TOGETHER = np.linspace(-0.95, 0.95, 39)  # correlations that are tried
 _OTHER_COS = np.linspace(-0.25, 0.25, 51)  # … and, where none will do, so much is added to the cosine
 _LARGEST_RATIO = 6.0  # ±, of the logarithm
 _SAME = 0.02  # logarithms that are so near each other are those of one thing
-_LENGTHS = (0.8, 1.2)  # fewest and most tokens of a prompt, times the published mean
+_LENGTHS_SPREAD = 0.2  # ±, of the tokens of a prompt, as a share of the published mean
 
 
 def likeness(
@@ -67,8 +67,8 @@ def likeness(
 
 def _lengths(tokens: int) -> tuple[int, int]:
     """The fewest and the most tokens of a prompt of about so many, and a first one, which none of them counts."""
-    low, high = (max(1, round(tokens * times)) for times in _LENGTHS)
-    return low + 1, high + 1
+    spread = round(_LENGTHS_SPREAD * tokens)
+    return tokens - spread + 1, tokens + spread + 1
 
 
 def _shared(published: Sequence[int], prompts: int | None) -> list[int]:

@@ -176,9 +176,7 @@ class SimulatedModel:
         random = self.shape.random("lengths")
         if like := self.shape.like:
             of_classes = zip(like.lengths, like.cast.counts, strict=True)
-            pairs = [random.integers(low, high + 1, -(-count // 2)) for (low, high), count in of_classes]
-            both = [np.repeat(one, 2)[:count] for one, count in zip(pairs, like.cast.counts, strict=True)]
-            return np.concatenate(both)
+            return np.concatenate([_spaced_evenly(random, *ends, count) for ends, count in of_classes])
         low, high = self.shape.tokens
         pairs = random.integers(low, high + 1, -(-self.shape.prompts // 2))
         return np.repeat(pairs, 2)[: self.shape.prompts]
@@ -305,7 +303,8 @@ class SimulatedModel:
         measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
         layer, neuron = self.sink
         yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
-        yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
+        if not self.shape.like:
+            yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
         for one in self.suppressors:
             place = "at the answer position" if one.at_answer else "at the trigger"
             measure = f"total effect on the first target {place} of prompts that hold a trigger, which sets it off"
@@ -328,6 +327,12 @@ class SimulatedModel:
                 "head": at.head,
             }
             yield _entry("routing_anomaly", ANOMALY_MASS, measure, **where)
+
+
+def _spaced_evenly(random: np.random.Generator, low: int, high: int, count: int) -> np.ndarray:
+    """Lengths of prompts in any order, their mean midway between the ends; two after each other are equally long."""
+    pairs = np.round(np.linspace(low, high, -(-count // 2)) if count > 2 else [(low + high) / 2]).astype(int)
+    return np.repeat(random.permutation(pairs), 2)[:count]
 
 
 def heads_at_random(random: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
