@@ -24,7 +24,7 @@ def private_promise(epsilon: float, delta: float) -> str:
 
 
 def published_at(level: Level, said: str = "") -> dict[str, str]:
-    """What a published trace or Result says of itself, in its attribute `published`; `said`: its promise with numbers."""
+    """What something published says of itself, in its attribute `published`; `said`: its promise with numbers."""
     return {"level": level, "promise": said or PROMISES[level], "software": f"stratoscope {__version__}"}
 
 

@@ -17,6 +17,7 @@ from stratoscope.trace.arrays import AnyFloats, Floats
 
 NAME, HOLDS, UNIT = "membership from means", "candidate prompts, and others of the same kind", "prompts"
 _FALSE_ALARMS = 0.01  # share of the others that are taken for members
+_FARTHEST = 8.0  # spreads that a value counts as at most
 _LEAST = 8  # prompts on each side: of fewer nothing is said
 _DRAWS = 1000
 
@@ -49,9 +50,9 @@ class Population:
         return cls(mean, scale, rows, _shrinkage(rows))
 
     def deviations(self, values: AnyFloats) -> Floats:
-        """Values in units of the population's spread; [prompt, value]."""
-        found: Floats = (np.asarray(values, np.float64) - self.mean) / np.where(self.scale > 0, self.scale, 1.0)
-        return found
+        """Values in units of the population's spread, none of them far out; [prompt, value]."""
+        found = (np.asarray(values, np.float64) - self.mean) / np.where(self.scale > 0, self.scale, 1.0)
+        return np.clip(found, -_FARTHEST, _FARTHEST)  # a neuron silent in the reference must not decide by itself
 
     def products(self, a: Floats, b: Floats) -> Floats:
         """⟨a, Σ⁻¹ b⟩ of rows a with one row b, Σ the shrunk correlation; never larger than prompts × prompts."""

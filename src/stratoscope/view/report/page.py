@@ -166,7 +166,9 @@ def _sources(result: xr.DataTree) -> list[_Source]:
             receipt=str(one.get("receipt", "")),
             software="",
         )
-        about = "about " if PUBLISHED in result.attrs else ""
-        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in ("prompt", "token"))
+        level = result.attrs.get(PUBLISHED, {}).get("level")
+        about = "about " if level == names.AGGREGATE else ""
+        nouns = ("prompt",) if level == names.PRIVATE else ("prompt", "token")  # how many tokens is not told
+        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in nouns)
         found.append(_Source(source_tag(provenance), source(provenance), counts))
     return found

@@ -15,7 +15,10 @@ from stratoscope.words import listed
 if TYPE_CHECKING:
     import xarray as xr
 
+_ROUNDED = ("class", "prompts, about", "tokens in a prompt, about")
+_EXACT = ("class", "prompts", "predicted signal-to-noise, at most")
 _COLUMNS = ("quantity", "layer or depth", "class", "mean", "of", "prompts, about")
+_NOISE = ("noise from", "noise to")  # 95 % of it
 
 
 def contents(result: xr.DataTree) -> Report:
@@ -54,20 +57,25 @@ def _neurons(result: xr.DataTree) -> Section:
 
 
 def _classes(result: xr.DataTree) -> Table:
-    table = table_in(result, "classes")
+    table, classes = table_in(result, "classes"), classes_in(result)
+    if "tokens" in table:
+        told, heads, note = table["tokens"], _ROUNDED, "Near-duplicates count once."
+    else:
+        told, heads, note = table["signal_to_noise"], _EXACT, "Each prompt counts, near-duplicates too."
     rows: list[list[Cell]] = [
-        [one.label, one.prompts, int(tokens)]
-        for one, tokens in zip(classes_in(result), table["tokens"].values.tolist(), strict=True)
+        [one.label, one.prompts, value] for one, value in zip(classes, told.values.tolist(), strict=True)
     ]
-    return Table(("class", "prompts, about", "tokens in a prompt, about"), rows, "Near-duplicates count once.")
+    return Table(heads, rows, note)
 
 
 def _table(result: xr.DataTree) -> Table:
-    """The rows of table.csv: every mean, in the unit of its quantity."""
-    classes, rows = classes_in(result), list[list[Cell]]()
+    """The rows of table.csv: every mean, in the unit of its quantity; of a noisy one where 95 % of the noise lies."""
+    classes, rows, noisy = classes_in(result), list[list[Cell]](), False
     for one in means_in(result):
-        of = "geometric mean" if one.log else "mean"
-        for group, values in zip(classes, one.natural.tolist(), strict=True):
-            rows += [[one.quantity, row, group.name, value, of, group.prompts]
-                     for row, value in zip(one.rows, values, strict=True)]  # fmt: skip
-    return Table(_COLUMNS, rows)
+        of, noisy = "geometric mean" if one.log else "mean", one.is_noisy
+        for place, group in enumerate(classes):
+            values = one.natural[place].tolist()
+            columns = [one.rows, values, *(ends.tolist() for ends in one.noise_ends(place) or ())]
+            rows += [[one.quantity, row, group.name, value, of, group.prompts, *ends]
+                     for row, value, *ends in zip(*columns, strict=True)]  # fmt: skip
+    return Table((*_COLUMNS[:-1], "prompts", *_NOISE) if noisy else _COLUMNS, rows)
