@@ -93,7 +93,8 @@ def growth(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
 def _cosines(writes: Writes, noise: np.ndarray, alone: np.ndarray) -> np.ndarray:
     """Cosines of the writes whose sizes are `noise` times the typical ones; `alone` is standard normal."""
     of_cos = writes.cos + writes.cos_spread * np.sqrt(1 - writes.together**2) * alone
-    return np.tanh(of_cos + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
+    cosines: np.ndarray = np.tanh(of_cos + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
+    return cosines
 
 
 def _to_ratios(

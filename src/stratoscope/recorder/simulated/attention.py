@@ -128,11 +128,11 @@ def _value_norm(model: SimulatedModel, text: SimulatedTokens, attn_write_norm: n
     random = shape.random("attention", shape.prompts + text.index)
     share = shares_of_heads(random, (len(text.words), shape.layers, shape.heads))
     moved = model.strengths[text.prompt_class].moved
-    return (attn_write_norm * moved)[..., None] * np.sqrt(share)
+    return np.asarray((attn_write_norm * moved)[..., None] * np.sqrt(share))
 
 
 def shares_of_heads(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
     """Which share of the square of an attention write is each head's; heads along the last axis."""
-    share = np.exp(random.normal(0, 0.7, size))
+    share: np.ndarray = np.exp(random.normal(0, 0.7, size))
     share /= share.sum(axis=-1, keepdims=True)
     return share

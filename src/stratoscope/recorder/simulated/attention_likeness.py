@@ -58,8 +58,8 @@ class _Rehearsal:
         # of their own: what is drawn of a token does not depend on the length
         first, weight = (np.random.default_rng([0, number]).standard_normal(size) for number in range(2))
         sink, reach = (np.concatenate([one[:, columns]] * 2, axis=1) for one in (sink, reach))
-        mirrored = (np.concatenate([one, -one], axis=2) for one in (first, weight))
-        return cls(sink, reach, *mirrored, aim)
+        first, weight = (np.concatenate([one, -one], axis=2) for one in (first, weight))
+        return cls(sink, reach, first, weight, aim)
 
     def odds(self, strengths: Mapping[str, Floats]) -> Floats:
         """Log odds of the first token beyond those of the heads, so that it gets the published share, (layer,)."""

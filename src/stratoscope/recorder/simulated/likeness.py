@@ -110,24 +110,26 @@ def _fitted(begun: Strengths, profiles: Mapping[str, Floats]) -> Strengths:
     start = float(np.exp(begins)) if np.isfinite(begins) else begun.start
     random = np.random.default_rng(0)
     stream = np.log(start) + START_SPREAD * _mirrored(random)
-    attn, mlp, turn = [], [], []
+    attn: list[tuple[float, ...]] = []
+    mlp: list[tuple[float, ...]] = []
+    turn = []
     for layer in range(layers):
         additions = []
         for usually, aims, rows in ((begun.attn, of_attention, attn), (begun.mlp, of_mlp, mlp)):
             size = aims.size(layer, stream.mean(), usually)
             tokens = _Tokens(size - stream, _mirrored(random), _mirrored(random))
             spread, *cosines = _grown(tokens, aims.cos[layer], usually.cos[layer], aims.after[layer] - stream.mean())
-            rows.append((np.exp(size), spread, *cosines))
+            rows.append((float(np.exp(size)), spread, *cosines))
             additions.append((tokens.ratio(spread), tokens.cosines(*cosines)))
             stream = stream + np.log(growth(*additions[-1]))
-        turn.append(_turn(additions, known["resid_cos"][layer]))
-    writes = Writes(*np.array(mlp, float).T)
+        turn.append(_turn(additions[0], additions[1], known["resid_cos"][layer]))
+    writes = Writes(*np.array(mlp).T)
     output = known["mlp_out_norm"] - np.log(writes.size)
     is_write = np.isnan(output) | (np.abs(output) < _SAME)
     return replace(
         begun,
         start=start,
-        attn=Writes(*np.array(attn, float).T),
+        attn=Writes(*np.array(attn).T),
         mlp=writes,
         steady=True,
         between=_BETWEEN,
@@ -227,11 +229,11 @@ def _location(cos: float, of_cos: Floats, spread: float) -> float:
     return location
 
 
-def _turn(additions: Sequence[tuple[Floats, Floats]], cos: float) -> float:
+def _turn(attn: tuple[Floats, Floats], mlp: tuple[Floats, Floats], cos: float) -> float:
     """How far the MLP goes on where attention went, so that block input and output have this mean cosine."""
     if np.isnan(cos):
         return 0.0
-    without, further = (resid_cosine(*additions, turn).mean() for turn in (0.0, 1.0))
+    without, further = (resid_cosine(attn, mlp, turn).mean() for turn in (0.0, 1.0))
     return float(np.clip((cos - without) / max(further - without, 1e-9), -1, 1))
 
 

@@ -164,6 +164,8 @@ class SimulatedModel:
         steps = random.integers(1, 2 + (self.free_neurons[:, None] - shape.top_k) // shape.top_k, self._usual_shape)
         start = random.integers(0, shape.d_ff, self._usual_shape[:2])
         self.usual_place = start[..., None] + np.cumsum(steps, axis=-1)
+        self.head_sink: np.ndarray
+        self.head_reach: np.ndarray
         heads = (like.head_sink, like.head_reach) if like else heads_at_random(random, (shape.layers, shape.heads))
         self.head_sink, self.head_reach = heads
 

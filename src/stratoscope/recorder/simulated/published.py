@@ -212,6 +212,6 @@ def _column(table: xr.Dataset, name: str) -> np.ndarray:
     return np.asarray(table.variables[name].values)
 
 
-def _require(holds: bool, what: str) -> None:
+def _require(holds: bool | np.bool_, what: str) -> None:
     if not holds:
         raise InputError(f"it holds {what}", where="like", fix=_PUBLISH)

@@ -43,7 +43,8 @@ def simulation_size(sizes: dict[str, int | None], prompts: int | None, tokens: T
     low, high = _fewest_and_most(defaults.SIMULATED_TOKENS if tokens is None else tokens)
     top_k, d_ff = counts["top_k"], counts["d_ff"]
     check(top_k <= d_ff, f"{top_k} peaks of {d_ff} neurons", "top_k", f"Give at most {d_ff}, or a larger d_ff.")
-    return SimulationSize(tokens=(low, high), seed=at_least(0, more.pop("seed"), "seed"), **counts, **more)
+    more = {**more, **counts, "seed": at_least(0, more["seed"], "seed")}
+    return SimulationSize(tokens=(low, high), **more)
 
 
 def size_of_look_alike(
