@@ -142,6 +142,7 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     # the plan -------------------------------------------------------------------------------------------------------
     (_SHOWN, WORD, _SETTING, "plan", "record dtype padding_side attention positions baseline"),
     (_SHOWN, WORD, _SETTING, "plan.lens_file", "kind"),
+    (_SHOWN, WORD, "the level of what a look-alike is made of", "plan.like", "level"),
     (_SHOWN, _LENS, _SETTING, "plan", "lenses"),
     (_SHOWN, NUMBER, _SETTING, "plan",
      "top_k batch_size window prompts tokens longest_short shortest_long generate seed effect_steps calibration part "
@@ -153,6 +154,7 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     (_SHOWN, _TOGETHER, _SETTING, "plan", "together"),
     (_NEVER, ARRAY, "confirms a guess at the prompts", "plan", "prompts_sha256"),
     (_NEVER, ARRAY, "leads to another file", "plan", "mean_of"),
+    (_NEVER, ARRAY, "leads to another file", "plan.like", "sha256"),
     (_NEVER, ARRAY, "leads to another file", "plan.files", "prompt_id file rows bytes sha256 extra_columns columns"),
     (_NEVER, ARRAY, "what a fitted lens was fitted on, and which it is", "plan.lens_file",
      "sha256 weights_sha256 corpora model cells skipped basis software apart outside moved planned unfinished format "
