@@ -21,6 +21,7 @@ EXPORTED = [
     "ablate",
     "anomalies",
     "attention_matrix",
+    "audit",
     "capture",
     "compare",
     "comparison",
@@ -57,6 +58,7 @@ POSITIONAL = {  # what may be given without its name, in this order
     "ablate": ["model", "prompts"],
     "anomalies": ["trace"],
     "attention_matrix": ["trace", "prompt", "layer", "head"],
+    "audit": ["files"],
     "capture": ["model", "prompts", "out"],
     "compare": ["inputs", "out"],
     "comparison": ["inputs"],
@@ -111,7 +113,6 @@ OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # 
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {
     "record": ",".join,
-    "tokens": "{0[0]}-{0[1]}".format,
 }  # how a command line writes it
 COMMANDS = {  # command -> verb
     "ablate": "ablate",
