@@ -17,7 +17,7 @@ from stratoscope.errors import InputError, choices
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
 from stratoscope.publish.levels import PROMISES, PUBLISHED, published_at
-from stratoscope.trace.arrays import Floats
+from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
@@ -136,7 +136,7 @@ def class_profiles(
         report("averaging", number, len(asked))
         kind = names.QUANTITIES[quantity].row_kind
         rows = {kind: np.asarray(dataset[kind].values, np.int64)}
-        means = np.stack([one.mean(_of_prompts(dataset, quantity, one, counted)) for one in classes])
+        means = np.stack([one.mean(of_prompts(dataset, quantity, one.prompts, counted)) for one in classes])
         scale = _LOG if names.QUANTITIES[quantity].log else _LINEAR
         mean = ((PROMPT_CLASS, kind), means.astype(np.float32), {"scale": scale})
         tables[f"{KIND}/{quantity}"] = {**called, **rows, "mean": mean}
@@ -202,11 +202,11 @@ def public_model(dataset: xr.Dataset) -> dict[str, Any]:
     return {"name": name, **facts} if name else facts
 
 
-def _of_prompts(dataset: xr.Dataset, quantity: str, one: ClassPrompts, counted: NDArray[np.bool_]) -> Floats:
-    """Means over the counted tokens of each prompt of a class; of later tokens' means only those of enough tokens."""
+def of_prompts(dataset: xr.Dataset, quantity: str, prompts: Ints, counted: NDArray[np.bool_]) -> Floats:
+    """Means over the counted tokens of each prompt; of means over later tokens only those of enough; [prompt, row]."""
     if names.QUANTITIES[quantity].of_later_tokens:
         counted = counted & ~Prompts(dataset).rarely_seen
-    return prompt_profiles(dataset, quantity, one.prompts, counted)
+    return prompt_profiles(dataset, quantity, prompts, counted)
 
 
 def _neurons(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
