@@ -20,6 +20,7 @@ _HOME = {  # public name -> module that defines it
     "export_csv": "stratoscope.trace.export.csv",
     "fit_lens": "stratoscope.probe.lens.fit_lens",
     "merge": "stratoscope.trace.write.merge",
+    "publish": "stratoscope.publish.publish",
     "open_trace": "stratoscope.trace.read.reader",
     "info": "stratoscope.trace.info.facts",
     "attention_matrix": "stratoscope.trace.export.pairs",
@@ -51,7 +52,8 @@ _HOME = {  # public name -> module that defines it
 __all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
            "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap", "import_csv", "info",
            "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable",
-           "prompt", "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame", "top"]  # fmt: skip
+           "prompt", "publish", "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame",
+           "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from stratoscope.probe.explain import explain
     from stratoscope.probe.lens.fit_lens import fit_lens
     from stratoscope.probe.null import patch_null
+    from stratoscope.publish.publish import publish
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt
     from stratoscope.recorder.simulate import simulate
@@ -87,6 +90,11 @@ if TYPE_CHECKING:
     from stratoscope.view.peaks3d.peaks3d import peaks3d
     from stratoscope.view.report.save import save_result
     from stratoscope.view.routes.routes import routes
+
+
+# the folder is called as the verb in it: Python puts it here when it is first imported, and not again
+import_module("stratoscope.publish")
+del globals()["publish"]
 
 
 def __getattr__(name: str) -> Any:

@@ -90,6 +90,9 @@ SIMULATED_HEADS = 8
 IN_MEMORY_BYTES = 512 * 2**20  # a larger simulation needs an output
 
 LEVEL: Level = "aggregate"  # at which a record is published
+CHAT_TEMPLATE = True  # whether the level that keeps text keeps the chat template
 FEWEST_PROMPTS = 20  # of a class, of which means are published …
 ROUNDED_PROMPTS = 10  # … and to multiples of which their number is rounded
-EPSILON, DELTA = 1.0, 1e-5  # of a private publication
+EPSILON, DELTA = 1.0, 1e-5  # of a private publication …
+CLIP = 1.25  # … in which a prompt counts up to this multiple of the usual distance: nine of ten reference docstrings do
+PRIVATE_QUANTITY = "mlp_write_ratio"  # comparable across layers and models; each number more makes all of them noisier

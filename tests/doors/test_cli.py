@@ -153,6 +153,7 @@ TYPED: dict[str, tuple[str, Any]] = {  # what is typed where not every text will
     "a": ("neutral", "neutral"),
     "b": ("critical", "critical"),
     "out": ("x.png", Path("x.png")),
+    "level": ("no-text", "no-text"),
     "table": ("x.csv", Path("x.csv")),
     "peaks_table": ("y.csv", Path("y.csv")),
 }
@@ -179,6 +180,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "lens": {"as_json", "lens_file", "positions", *OF_A_RECORDING},
     "routes": {"as_json", *OF_A_RECORDING},
     "info": {"as_json"},
+    "publish": {"explain", "as_json"},
     "lint": {"as_json", "strict"},
     "top": {"csv", "as_json", "overwrite"},
     "fit-lens": {"overwrite"},

@@ -77,6 +77,14 @@ def test_the_likelihood_ratio_sees_through_values_that_move_together(random: np.
     assert areas["likelihood ratio"] > areas["inner product"] + 0.1
 
 
+def test_a_neuron_that_fires_for_one_prompt_only_hides_no_member(random: np.random.Generator) -> None:
+    prompts = random.normal(size=(150, 3000))
+    prompts[:, 0] = random.normal(size=150) * 1e-6
+    prompts[[5, 30], 0] = 1.0  # a member, and a prompt that is none
+    tests = scores(prompts[:20].mean(axis=0), prompts[:20], prompts[20:90], prompts[90:])
+    assert all(auc(*sides).value > 0.95 for sides in tests.values())
+
+
 def test_a_mean_of_others_tells_nothing_of_membership(random: np.random.Generator) -> None:
     held, values = 0, []
     for _ in range(40):

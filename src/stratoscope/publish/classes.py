@@ -83,6 +83,16 @@ def class_prompts(
     prompt_class
         Only these classes.
     """
+    tokens = np.bincount(Prompts(dataset).of_token[counted], minlength=len(Prompts(dataset)))
+    classes = []
+    for name, prompts in members(dataset, prompt_class).items():
+        having = prompts[tokens[prompts] > 0]
+        classes.append(ClassPrompts(name, having, duplicates(dataset, having), tokens[having]))
+    return classes
+
+
+def members(dataset: xr.Dataset, prompt_class: str | Sequence[str] | None = None) -> dict[str, Ints]:
+    """Which prompts each class has, of all classes or of these; without classes "" has all."""
     prompts = Prompts(dataset)
     if prompts.are_single_files:
         fix = "Give them classes: `stratoscope import FILE … --class CLASS … -o TRACE`, and publish TRACE."
@@ -94,12 +104,7 @@ def class_prompts(
         wanted = [prompt_class] if isinstance(prompt_class, str) else list(dict.fromkeys(prompt_class))
         for name in wanted:
             refuse_unknown(name, found, "class")
-    tokens = np.bincount(prompts.of_token[counted], minlength=len(prompts))
-    classes = []
-    for name in wanted:
-        members = np.flatnonzero((of == name) & (tokens > 0))
-        classes.append(ClassPrompts(name, members, duplicates(dataset, members), tokens[members]))
-    return classes
+    return {name: np.flatnonzero(of == name) for name in wanted}
 
 
 def publishable(classes: Sequence[ClassPrompts]) -> list[ClassPrompts]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
+from stratoscope.trace.notes import WARNING, Note
 from stratoscope.version import __version__
-
-PUBLISHED = "published"  # the attribute of what is published
+from stratoscope.words import number
 
 PROMISES: Mapping[Level, str] = {
     names.PROVENANCE: "Who and where are gone. The text is there.",
@@ -18,6 +18,16 @@ PROMISES: Mapping[Level, str] = {
 }
 
 
-def published_at(level: Level) -> dict[str, str]:
-    """What a published trace or Result says of itself, in its attribute `published`."""
-    return {"level": level, "promise": PROMISES[level], "software": f"stratoscope {__version__}"}
+def private_promise(epsilon: float, delta: float) -> str:
+    """The promise of a private publication, with its numbers."""
+    return PROMISES[names.PRIVATE].replace("ε, δ", f"ε = {number(epsilon)}, δ = {number(delta)}")
+
+
+def published_at(level: Level, said: str = "") -> dict[str, str]:
+    """What something published says of itself, in its attribute `published`; `said`: its promise with numbers."""
+    return {"level": level, "promise": said or PROMISES[level], "software": f"stratoscope {__version__}"}
+
+
+def promise(level: Level, said: str = "") -> Note:
+    """The note on every picture and page of what is published."""
+    return Note("L16", WARNING, f"Published at the level {level}: {said or PROMISES[level]}")

@@ -16,8 +16,9 @@ from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError, choices
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
-from stratoscope.publish.levels import PROMISES, PUBLISHED, published_at
+from stratoscope.publish.levels import PROMISES, promise, published_at
 from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
@@ -110,7 +111,7 @@ def class_profiles(
     >>> result = class_profiles(stratoscope.simulate(prompts=80, layers=3))
     >>> classes = result["classes"].to_dataset()
     >>> dict(zip(classes["prompt_class"].values.tolist(), classes["prompts"].values.tolist()))
-    {'critical': 30, 'neutral': 20}
+    {'critical': 30, 'neutral': 30}
     >>> result["profiles/mlp_write_ratio/mean"].dims
     ('prompt_class', 'layer')
     """
@@ -137,8 +138,7 @@ def class_profiles(
         kind = names.QUANTITIES[quantity].row_kind
         rows = {kind: np.asarray(dataset[kind].values, np.int64)}
         means = np.stack([one.mean(of_prompts(dataset, quantity, one.prompts, counted)) for one in classes])
-        scale = _LOG if names.QUANTITIES[quantity].log else _LINEAR
-        mean = ((PROMPT_CLASS, kind), means.astype(np.float32), {"scale": scale})
+        mean = ((PROMPT_CLASS, kind), means.astype(np.float32), {"scale": scale_of(quantity)})
         tables[f"{KIND}/{quantity}"] = {**called, **rows, "mean": mean}
     if neurons:
         report("averaging neurons", 0, None)
@@ -202,8 +202,13 @@ def public_model(dataset: xr.Dataset) -> dict[str, Any]:
     return {"name": name, **facts} if name else facts
 
 
+def scale_of(quantity: str) -> str:
+    """On which scale it is averaged: "log2" of sizes and ratios, else "linear"."""
+    return _LOG if names.QUANTITIES[quantity].log else _LINEAR
+
+
 def of_prompts(dataset: xr.Dataset, quantity: str, prompts: Ints, counted: NDArray[np.bool_]) -> Floats:
-    """Means over the counted tokens of each prompt; of means over later tokens only those of enough; [prompt, row]."""
+    """Means over the counted tokens of each of some prompts; of later tokens' means only those of enough tokens."""
     if names.QUANTITIES[quantity].of_later_tokens:
         counted = counted & ~Prompts(dataset).rarely_seen
     return prompt_profiles(dataset, quantity, prompts, counted)
@@ -236,7 +241,7 @@ def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, A
 
 
 def _notes(dataset: xr.Dataset, *, neurons: bool) -> list[Note]:
-    notes = []
+    notes = [promise(names.AGGREGATE)]
     if dataset.attrs.get("source") == names.SIMULATED:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     if (Prompts(dataset).spans < 0).all():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
 from stratoscope.trace.format.part import part_of, planned_prompts
-from stratoscope.trace.format.schema import COMPLETE
+from stratoscope.trace.format.schema import COMPLETE, PUBLISHED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,6 +65,8 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
     notes = _bounded(read_notes(dataset.attrs.get("notes")))
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+    if promise := promise_of(dataset.attrs):
+        notes.append(Note("L16", INFO, promise))
     if part := part_of(dataset.attrs.get("plan")):
         notes.append(Note("L16", INFO, f"This is {part} of one recording."))
     if dataset.attrs.get("state", COMPLETE) != COMPLETE:
@@ -73,6 +75,15 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
         text = f"NOT COMPLETE: recorded so far are {dataset.sizes[names.PROMPT]:,}{of} prompts."
         notes.insert(0, Note("L16", WARNING, text))
     return tuple(notes)
+
+
+def promise_of(attrs: Mapping[Any, Any]) -> str:
+    """What a published trace promises, in a sentence; "" of one that was not published."""
+    published = attrs.get(PUBLISHED)
+    said = [published.get(key) for key in ("level", "promise")] if isinstance(published, Mapping) else []
+    if not said or not all(isinstance(one, str) for one in said):
+        return ""
+    return _beginning(f"Published at the level {said[0]}: {said[1]}")
 
 
 def _bounded(notes: tuple[Note, ...]) -> list[Note]:

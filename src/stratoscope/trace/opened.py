@@ -99,7 +99,7 @@ def _as_read(inputs: Inputs, columns: Columns) -> xr.Dataset:
     if folders:
         _refuse_columns(columns)
         if names.RESULT_STORE in (folders[0].name, *(one.name for one in folders[0].glob(names.RESULT_STORE))):
-            fix = "Give the trace that it was made of; `stratoscope.open_result` reads a result."
+            fix = f"Give the trace that it was made of; `stratoscope info {folders[0]}` says what is in it."
             raise InputError("is a result, not a trace", where=str(folders[0]), fix=fix)
         if not is_trace(folders[0]) and any(folders[0].glob("*.csv")):
             fix = f"Name the files: {folders[0] / '*.csv'}."

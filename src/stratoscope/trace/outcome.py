@@ -107,6 +107,8 @@ def _listed(value: Any) -> list[Any]:
 
 def _patterns(dataset: xr.Dataset) -> dict[str, int]:
     """How often each refusal pattern opened an answer; by number where the plan does not list them."""
+    if "refusal_pattern" not in dataset:  # of a trace that was published without text
+        return {}
     listed = (dataset.attrs.get("plan") or {}).get("refusal_patterns")
     found = Counter(np.asarray(dataset["refusal_pattern"].values).tolist())
     named = listed if isinstance(listed, list) else []

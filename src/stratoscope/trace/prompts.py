@@ -6,7 +6,7 @@ The only code that knows where a prompt begins and ends, which token is its firs
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.errors import InputError, choices
-from stratoscope.names import EDGE, IMPORTED, PROMPT, ROW, SPANS, TOKEN, edges
+from stratoscope.names import EDGE, IMPORTED, NO_TEXT, PROMPT, ROW, SPANS, TOKEN, edges
 from stratoscope.trace.arguments import is_whole, several
 from stratoscope.trace.arrays import Ints
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.numbers import listing
 from stratoscope.words import number_ranges
 
@@ -121,9 +122,16 @@ class Prompts:
         seen: NDArray[np.bool_] = self.stops[self.of_token] - 1 - np.arange(len(self.of_token)) < LEAST_QUERIES
         return seen
 
+    @cached_property
+    def has_texts(self) -> bool:
+        """Whether the texts of its tokens are there: some cut them away, and some traces are published without."""
+        published = self.dataset.attrs.get(PUBLISHED)
+        without = isinstance(published, Mapping) and published.get("level") == NO_TEXT
+        return "text" in self.dataset.variables and not without
+
     def words(self, tokens: slice | Ints) -> tuple[str, ...]:
         """Texts of tokens; "#3" for the fourth of a prompt where the texts are not there."""
-        if "text" not in self.dataset.variables:
+        if not self.has_texts:
             return tuple(f"#{position}" for position in self.position[tokens].tolist())
         return tuple(str(text) for text in self.dataset["text"][tokens].values)
 

@@ -15,6 +15,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {  # of each verb: parameters whose optio
     "diff": ("prompt", "quantity", "layers"),
     "anomalies": ("false_findings",),
     "suppression": ("target", "prompt", "prompt_class", "unequal", "alpha", "permutations", "seed"),
+    "profiles": ("level", "prompt_class", "quantity"),
 }  # fmt: skip
 KINDS = tuple(_OPTIONS)
 _DEFAULTS: dict[str, Any] = {
@@ -24,9 +25,11 @@ _DEFAULTS: dict[str, Any] = {
     "held_out": defaults.HELD_OUT,
     "alpha": defaults.ALPHA,
     "false_findings": defaults.FALSE_FINDINGS,
+    "level": defaults.LEVEL,
     "permutations": defaults.PERMUTATIONS,
     "seed": defaults.SEED,
 }
+_VERBS = {"profiles": "publish"}  # kinds that are called otherwise than the verb that makes them
 _CALLED = {"prompt_class": "class"}  # parameters whose option has another name
 _INPUTS = {"diff": "TRACE_A TRACE_B"}
 _NAMED = {"claims": "--claims FILE", "null": "--model MODEL", "reference": "--reference TRACE"}  # known by name only
@@ -47,7 +50,7 @@ def command(kind: str, parameters: Mapping[str, Any], folder: str) -> str:
     """
     if kind == "anomalies" and "alpha" in parameters:  # as it was called before
         parameters = {"false_findings": parameters["alpha"], **parameters}
-    words = ["stratoscope", kind, _INPUTS.get(kind, "TRACE")]
+    words = ["stratoscope", _VERBS.get(kind, kind), _INPUTS.get(kind, "TRACE")]
     for name in _OPTIONS.get(kind, ()):
         value = parameters.get(name)
         if value is None or value == "" or value == _DEFAULTS.get(name):

@@ -18,7 +18,7 @@ from stratoscope.trace.arrays import AnyFloats, Floats
 
 NAME, HOLDS, UNIT = "membership from means", "candidate prompts, and others of the same kind", "prompts"
 _FALSE_ALARMS = 0.01  # share of the others that are taken for members
-_FAR = 5.0  # standard deviations: single neurons are heavy-tailed, and a few would outweigh all others
+_FAR = 5.0  # spreads: what is farther out counts as that, or a neuron silent in the reference would decide alone
 _LEAST = 8  # prompts on each side: of fewer nothing is said
 _DRAWS = 1000
 

@@ -286,7 +286,7 @@ _ATTRIBUTES: dict[str, _Check] = {
     "axis": _one_of(None, *AXES),
     "token_spelling": _one_of(None, "text", "tokenizer"),
     **dict.fromkeys(("uuid", "created", "finished"), _maybe(str)),
-    **dict.fromkeys(("model", "tokenizer", "plan", "receipt", "software"), _maybe(dict)),
+    **dict.fromkeys(("model", "tokenizer", "plan", "receipt", "software", schema.PUBLISHED), _maybe(dict)),
     "planted": _maybe(list),
     "notes": _entries_with("id", "severity", "text"),
     "resumed": _entries_with("at"),

@@ -26,6 +26,7 @@ READABLE = ("1", "2")  # major versions
 RECORDING, COMPLETE = "recording", "complete"
 RECORDING_DIGEST = "recording_sha256"  # attribute: of what decides the values, the same in all parts of a recording
 UNKNOWN_ARRAYS = "unknown_arrays"  # attribute in memory: what a newer Stratoscope wrote and this one cannot read
+PUBLISHED = "published"  # attribute: level and promise of a trace that was rewritten for others; it says no times
 WRITTEN = (  # attributes that the writer itself gives a trace, or that were true of another one
     *("format", "format_version", "state", "uuid", "created", "finished", "coordinates"),
     *(RECORDING_DIGEST, CHECKSUMS, DIGEST, UNKNOWN_ARRAYS),

@@ -13,7 +13,7 @@ from stratoscope import names
 from stratoscope.names import HEAD, LAYER, NEURON, PEAK, PROMPT, ROW, TOKEN
 from stratoscope.trace.format.attributes import to_json
 from stratoscope.trace.format.bounds import TEXTS_AT_ONCE
-from stratoscope.trace.format.schema import UNKNOWN_ARRAYS
+from stratoscope.trace.format.schema import PUBLISHED, UNKNOWN_ARRAYS
 from stratoscope.trace.info.explained import explained
 from stratoscope.trace.info.fitted_lens import lens_facts, lens_of, lens_text
 from stratoscope.trace.info.lenses_and_routes import lenses, routes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stratoscope.trace.csv.columns import Columns
 
 _DATES = ("created", "finished", "resumed", "merged")
-_ORIGIN = ("source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
+_ORIGIN = (PUBLISHED, "source", "axis", "token_spelling", "model", "tokenizer", "plan", "software")
 _FINDINGS = ("receipt", "notes", "planted", UNKNOWN_ARRAYS)
 
 

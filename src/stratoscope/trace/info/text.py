@@ -15,6 +15,7 @@ from stratoscope.trace.calibration import NOT_CALIBRATED, Calibration
 from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.format.part import part_of, planned_prompts
 from stratoscope.trace.info.lenses_and_routes import lens_lines, route_lines
+from stratoscope.trace.notes import promise_of
 from stratoscope.words import capital, noted, number, number_ranges, size_text
 
 _WIDTH = 100
@@ -182,7 +183,8 @@ def _lines(lines: Iterable[tuple[str, str]]) -> Lines:
 
 
 def _origin(facts: Mapping[str, Any]) -> Lines:
-    lines = []
+    promise = promise_of(facts)
+    lines = _line("published", promise.removeprefix("Published ")) if promise else []
     for key in ("model", "tokenizer", "plan", "software"):
         lines += _mapping({key: facts[key]}) if facts[key] else []
     if facts["axis"]:
@@ -227,12 +229,13 @@ def _replay(
     replay: str,
     tolerance: float,
     median: bool,
-    prompts: list[str],
     tokens: int,
     largest_differences: Mapping[str, float],
+    prompts: Sequence[str] = (),  # a published trace does not name them
     attention: Sequence[str] = (),  # before 2.0 `replay` told which, and not always rightly
 ) -> str:
-    which = f"{len(prompts):,} prompts" if len(prompts) > _LONG_LIST else f"prompts {', '.join(prompts)}"
+    which = f"prompts {', '.join(prompts)}" if prompts else "prompts that are not named"
+    which = f"{len(prompts):,} prompts" if len(prompts) > _LONG_LIST else which
     replay += f", {' and '.join(attention)} attention" if attention else ""
     if not largest_differences:
         return f"{replay}: nothing compared"

@@ -138,7 +138,7 @@ class TraceWriter:
             self._take_place()
 
     def _create(self, attrs: dict[str, Any]) -> None:
-        self._attrs = {**_new_attributes(self._plan), **attrs, "state": RECORDING}
+        self._attrs = {**_new_attributes(self._plan), **_now_as("created", attrs), **attrs, "state": RECORDING}
         self._attrs["software"] = {**_software(), **attrs.get("software", {})}
         self._attrs[RECORDING_DIGEST] = recording_digest(attrs)
         self._committed = Totals()
@@ -289,7 +289,8 @@ class TraceWriter:
         if self.complete:
             return
         self._refuse_unusable()
-        self._write({**self._attrs, **to_json(attrs), "state": COMPLETE, "finished": _now()})
+        now = _now_as("finished", self._attrs)
+        self._write({**self._attrs, **to_json(attrs), "state": COMPLETE, **now})
 
     def _write(self, attrs: dict[str, Any]) -> None:
         self._usable = False  # until it is known to have worked
@@ -395,6 +396,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _now_as(attribute: str, attrs: Mapping[str, Any]) -> dict[str, str]:
+    """The attribute that says the time, which a published trace does not have."""
+    return {} if schema.PUBLISHED in attrs else {attribute: _now()}
+
+
 def _software() -> dict[str, str]:
     return {"python": platform.python_version(), **software("numpy", "zarr")}
 
@@ -405,7 +411,6 @@ def _new_attributes(plan: BlockPlan) -> dict[str, Any]:
         "format": schema.FORMAT,
         "format_version": schema.FORMAT_VERSION,
         "uuid": str(uuid.uuid4()),
-        "created": _now(),
         "coordinates": " ".join(coordinates),  # so that plain xarray tells coordinates from quantities
     }
 

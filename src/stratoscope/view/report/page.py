@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stratoscope import names
 from stratoscope.analysis.results.result import notes_in
 from stratoscope.errors import ascii_json
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO
 from stratoscope.view.report.page_tables import PageTable, page_table
 from stratoscope.view.report.report import Figure, Report
@@ -165,6 +166,9 @@ def _sources(result: xr.DataTree) -> list[_Source]:
             receipt=str(one.get("receipt", "")),
             software="",
         )
-        counts = ", ".join(counted(one.get(f"{noun}s", 0), noun) for noun in ("prompt", "token"))
+        level = result.attrs.get(PUBLISHED, {}).get("level")
+        about = "about " if level == names.AGGREGATE else ""
+        nouns = ("prompt",) if level == names.PRIVATE else ("prompt", "token")  # how many tokens is not told
+        counts = ", ".join(f"{about}{counted(one.get(f'{noun}s', 0), noun)}" for noun in nouns)
         found.append(_Source(source_tag(provenance), source(provenance), counts))
     return found

@@ -36,6 +36,7 @@ _CONTENTS = {  # kind of a Result -> module that says what its report holds
     "diff": "stratoscope.view.report.diff",
     "anomalies": "stratoscope.view.report.anomalies",
     "suppression": "stratoscope.view.report.suppression",
+    "profiles": "stratoscope.view.report.profiles",
 }
 
 

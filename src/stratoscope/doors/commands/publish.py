@@ -1,0 +1,91 @@
+"""The command `publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import stratoscope
+from stratoscope import defaults, names
+from stratoscope.doors import console, options
+from stratoscope.doors.progress import progress
+from stratoscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from stratoscope.publish.explained import Explanation, What
+
+_TITLES: dict[What, str] = {
+    "published": "Would be published",
+    "averaged": "Would be published as means over a class",
+    "left out": "Would be left out",
+}
+
+Source = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="A trace, a result, a CSV file, a picture, a page or a folder of them.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="What to write, in a folder that exists.")]
+HowMuch = Annotated[str, typer.Option("--level", help=f"How much to keep: {', '.join(names.LEVELS)}.")]
+ChatTemplate = Annotated[
+    bool,
+    typer.Option("--chat-template/--no-chat-template", help="Keep the chat template at the level provenance."),
+]
+PrivateModel = Annotated[
+    bool,
+    typer.Option(
+        "--private-model",
+        help="Leave out what names the model, and all from which columns of its weights can be solved.",
+    ),
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Only say what would be published and what left out.")]
+
+
+def publish(
+    source: Source,
+    out: Out = None,
+    level: HowMuch = defaults.LEVEL,
+    chat_template: ChatTemplate = defaults.CHAT_TEMPLATE,
+    private_model: PrivateModel = False,
+    overwrite: options.Overwrite = False,
+    explain: Explain = False,
+    as_json: options.Json = False,
+) -> None:
+    """Rewrite a trace or a CSV file for others.
+
+    A level says how much of it stays, and what that promises; nothing is published without -o.
+    """
+    asked = options.given(locals(), "explain", "as_json")
+    if explain:
+        from stratoscope.publish.publish import explain_publication
+
+        found = explain_publication(**{name: asked[name] for name in asked if name not in ("out", "overwrite")})
+        console.tell_json(found.to_json()) if as_json else _tell(found)
+        return
+    if out is None:
+        raise UsageError("no output is given", where="--out", fix="Name what to write with -o, or ask with --explain.")
+    with progress() as show:
+        done = stratoscope.publish(**asked, progress=show)
+    if as_json:
+        console.tell_json({"out": str(done.out), "kind": done.kind, "level": done.level, "promise": done.promise,
+                           "told": list(done.told)})  # fmt: skip
+        return
+    console.tell(f"{done.level}: {done.promise}")
+    for sentence in done.told:
+        console.remark(sentence)
+    console.tell_path(done.out)
+
+
+def _tell(found: Explanation) -> None:
+    """What goes and what stays, by the reason."""
+    console.tell(f"{found.level}: {found.promise}")
+    for what, title in _TITLES.items():
+        rows = found.names(what)
+        if rows:
+            console.tell(f"{title}:")
+        for why, held in rows.items():
+            console.tell(f"  {', '.join(held)}: {why}")
+    for name, how in found.of_weights.items():
+        console.tell(f"Private weights could be solved for: {name}: {how}; --private-model leaves it out.")
+    if found.classes:
+        console.tell(f"Names of classes, as they are: {', '.join(found.classes)}")

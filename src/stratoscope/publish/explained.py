@@ -1,0 +1,101 @@
+"""What would go out and what would stay, name by name with the reason: before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import xarray as xr
+
+from stratoscope.names import AGGREGATE, PRIVATE, Level
+from stratoscope.publish.fields import OF_WEIGHTS, listed
+from stratoscope.publish.levels import PROMISES
+from stratoscope.publish.traces import told
+
+What = Literal["published", "averaged", "left out"]
+PUBLISHED: What = "published"
+AVERAGED: What = "averaged"
+LEFT_OUT: What = "left out"
+_UNKNOWN = "is not listed, and what is not listed is never published"
+_NOT_SO = "it was to be left out, or is not of the form that it must have"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A name of what is to be published, what becomes of it, and why."""
+
+    name: str
+    what: What
+    why: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What publishing would do.
+
+    Attributes
+    ----------
+    level, promise
+        The level and what it promises.
+    rows
+        Every name that the original holds.
+    of_weights
+        Names that would go out and from which, with others, columns of the model's weights follow, and how.
+    classes
+        Names of classes, which go out as they are.
+    """
+
+    level: Level
+    promise: str
+    rows: tuple[Row, ...]
+    of_weights: dict[str, str]
+    classes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+    def names(self, what: What) -> dict[str, list[str]]:
+        """The names of which this becomes, by the reason."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.what == what:
+                found.setdefault(row.why, []).append(row.name)
+        return found
+
+
+def explained(original: xr.Dataset, public: xr.Dataset | None, level: Level) -> Explanation:
+    """What becomes of each name of a trace.
+
+    Parameters
+    ----------
+    original
+        The trace.
+    public
+        What is published of it; None where class means are.
+    level
+        The level.
+    """
+    there = set() if public is None else set(told(public))
+    rows = tuple(Row(name, *_becomes(name, level, there)) for name in told(original))
+    out = {row.name for row in rows if row.what == PUBLISHED}
+    classes = (public if public is not None else original).get("prompt_class")
+    return Explanation(
+        level,
+        PROMISES[level],
+        rows,
+        {name: how for name, how in OF_WEIGHTS.items() if name in out},
+        () if classes is None else tuple(name for name in dict.fromkeys(map(str, classes.values)) if name),
+    )
+
+
+def _becomes(name: str, level: Level, there: Iterable[str]) -> tuple[What, str]:
+    field = listed(name)
+    if field is None:
+        return LEFT_OUT, _UNKNOWN
+    if level not in field.levels:
+        return LEFT_OUT, field.why
+    if level in (AGGREGATE, PRIVATE):
+        return AVERAGED, field.why
+    return (PUBLISHED, field.why) if name in there else (LEFT_OUT, f"{field.why}; {_NOT_SO}")

@@ -1,0 +1,175 @@
+"""What a private publication would hold, and how much noise: known before any value is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stratoscope import defaults, names
+from stratoscope.errors import InputError, UsageError
+from stratoscope.publish.classes import members
+from stratoscope.publish.private.centre import Centre, centre_of
+from stratoscope.publish.private.noise import Mechanism, calibrated
+from stratoscope.publish.profiles import profiled, scale_of
+from stratoscope.trace.arguments import is_whole
+from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.words import capital, counted, number
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A quantity as it is published.
+
+    Attributes
+    ----------
+    quantity
+        Its name.
+    bands
+        Numbers of the layers (or depths) that each of its numbers is the mean of.
+    centre
+        Around which its values are clipped.
+    """
+
+    quantity: str
+    bands: tuple[Ints, ...]
+    centre: Centre
+
+    def apart(self, values: Floats) -> Floats:
+        """Values by layer [prompt, layer] as means of bands, in distances from the centre."""
+        return self._banded((values - self.centre.of_row) / self.centre.unit)
+
+    def told(self, apart: Floats) -> Floats:
+        """Distances by band as the values that they stand for."""
+        centre: Floats = self._banded(self.centre.of_row[None])[0]
+        return centre + apart * self.centre.unit
+
+    def _banded(self, values: Floats) -> Floats:
+        ends = np.cumsum([len(band) for band in self.bands])[:-1]
+        return np.stack([part.mean(axis=1) for part in np.split(values, ends, axis=1)], axis=1)
+
+    @property
+    def rows(self) -> Ints:
+        """The number that stands for each band: its middle one."""
+        return np.array([band[len(band) // 2] for band in self.bands], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPlan:
+    """One class.
+
+    Attributes
+    ----------
+    name
+        Of the class; "" where no prompt has one.
+    prompts
+        Which are in it. Near-duplicates count as they are: what is done with one prompt may not depend on another.
+    mechanism
+        What makes its noisy mean.
+    """
+
+    name: str
+    prompts: Ints
+    mechanism: Mechanism
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A private publication.
+
+    Attributes
+    ----------
+    columns
+        Its quantities.
+    classes
+        Its classes. A prompt is in one of them only, so that ε is for all of them together.
+    """
+
+    columns: tuple[Column, ...]
+    classes: tuple[ClassPlan, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are published of each class."""
+        return sum(len(one.bands) for one in self.columns)
+
+    def in_words(self) -> list[str]:
+        """How much noise the means of each class will have, a sentence each."""
+        return [self._in_words(one) for one in self.classes]
+
+    def _in_words(self, one: ClassPlan) -> str:
+        noise = [
+            f"±{number(one.mechanism.sigma * column.centre.unit)}"
+            f"{' (log2)' if scale_of(column.quantity) == 'log2' else ''} of {column.quantity}"
+            for column in self.columns
+        ]
+        ratio = number(one.mechanism.signal_to_noise(self.numbers))
+        return (
+            f"{capital(_named(one.name))}: {counted(len(one.prompts), 'prompt')}, {counted(self.numbers, 'number')}, "
+            f"predicted signal-to-noise at most {ratio}; noise {', '.join(noise)}."
+        )
+
+
+def planned(
+    dataset: xr.Dataset,
+    *,
+    epsilon: float = defaults.EPSILON,
+    delta: float = defaults.DELTA,
+    quantities: Sequence[str] | None = None,
+    prompt_class: str | Sequence[str] | None = None,
+    centre: xr.DataTree | None = None,
+    clip: float = defaults.CLIP,
+    bands: int | None = None,
+) -> Plan:
+    """What `private_profiles` would publish; arguments and errors are its own."""
+    asked = profiled(dataset, quantities or (defaults.PRIVATE_QUANTITY,))
+    columns = tuple(_column(dataset, quantity, centre, bands) for quantity in asked)
+    numbers = sum(len(one.bands) for one in columns)
+    classes = []
+    for name, prompts in members(dataset, prompt_class).items():
+        _refuse_few(name, len(prompts))
+        mechanism = calibrated(len(prompts), clip * float(np.sqrt(numbers)), epsilon, delta)
+        if mechanism.signal_to_noise(numbers) < 1:
+            raise _too_noisy(name, mechanism, numbers, len(columns))
+        classes.append(ClassPlan(name, prompts, mechanism))
+    return Plan(columns, tuple(classes))
+
+
+def _column(dataset: xr.Dataset, quantity: str, published: xr.DataTree | None, bands: int | None) -> Column:
+    kind = names.QUANTITIES[quantity].row_kind
+    rows = np.asarray(dataset[kind].values, np.int64)
+    if bands is not None and not (is_whole(bands) and 1 <= bands <= len(rows)):
+        fix = f"Give a whole number from 1 to {len(rows)}."
+        raise UsageError(f"{bands} is no number of bands of {counted(len(rows), kind)}", where="bands", fix=fix)
+    parts = tuple(np.array_split(rows, len(rows) if bands is None else bands))
+    return Column(quantity, parts, centre_of(quantity, kind, rows, published))
+
+
+def _refuse_few(name: str, prompts: int) -> None:
+    if prompts < defaults.FEWEST_PROMPTS:
+        raise InputError(
+            f"{_named(name)} has {counted(prompts, 'prompt')}, {defaults.FEWEST_PROMPTS} are needed",
+            where=f"level {names.PRIVATE}",
+            fix="Record more prompts, or leave the class out with --class.",
+        )
+
+
+def _too_noisy(name: str, mechanism: Mechanism, numbers: int, columns: int) -> InputError:
+    most, ratio = mechanism.most_numbers, mechanism.signal_to_noise(numbers)
+    needed = int(np.ceil(mechanism.prompts / ratio))
+    bands = f"--bands {most // columns} to average neighbouring layers, " if most >= columns else ""
+    return InputError(
+        f"{_named(name)}: {mechanism.prompts} prompts carry {counted(most, 'number')} above the noise, not {numbers} "
+        f"(predicted signal-to-noise {number(ratio)})",
+        where=f"level {names.PRIVATE}",
+        fix=f"Give {bands}fewer of --quantity, or record {needed:,} prompts of each class.",
+    )
+
+
+def _named(name: str) -> str:
+    return f"class {name!r}" if name else "the trace"
