@@ -26,7 +26,8 @@
  *   string }} spec.Selected
  * @typedef {{ id: string, severity: string, text: string, scales: Array<string>, first_token: boolean | null }}
  *   spec.Note
- * @typedef {{ uuid: string, source: string, model: string, receipt: string, software: string }} spec.Provenance
+ * @typedef {{ uuid: string, source: string, model: string, receipt: string, software: string, published: string }}
+ *   spec.Provenance
  * @typedef {{ verb: string, options: Record<string, unknown>, figure: string, traces: number }} spec.DrawnBy
  * @typedef {{ sequential: Array<string>, diverging: Array<string>, themes: Record<string, spec.Theme> }} spec.Colours
  * @typedef {{ quantity: spec.DrawnQuantity, difference: boolean, negative: boolean, figures: spec.Figures, scales:

@@ -94,5 +94,5 @@ CHAT_TEMPLATE = True  # whether the level that keeps text keeps the chat templat
 FEWEST_PROMPTS = 20  # of a class, of which means are published …
 ROUNDED_PROMPTS = 10  # … and to multiples of which their number is rounded
 EPSILON, DELTA = 1.0, 1e-5  # of a private publication …
-CLIP = 1.25  # … in which a prompt counts up to this multiple of the usual distance: nine of ten reference docstrings do
+CLIP = 1.0  # … in which a prompt counts up to this multiple of the usual distance: less is less noise and more bias
 PRIVATE_QUANTITY = "mlp_write_ratio"  # comparable across layers and models; each number more makes all of them noisier

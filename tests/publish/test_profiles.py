@@ -11,23 +11,25 @@ from class_traces import different, trace_of
 
 from result_tables import documented, made
 from stratoscope import names
+from stratoscope.analysis.results.result import warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
 from stratoscope.publish.profiles import PROFILED, class_profiles
+from stratoscope.words import number
 
-TWO = ["calm"] * 20 + ["stormy"] * 24
-VALUES = np.linspace(1, 9, 44)
+TWO = ["calm"] * 34 + ["stormy"] * 40
+VALUES = np.linspace(1, 9, 74)
 
 
 @pytest.fixture(scope="module")
 def trace() -> xr.Dataset:
-    return trace_of(different(44), TWO, values=VALUES)
+    return trace_of(different(74), TWO, values=VALUES)
 
 
 def test_means_are_over_prompts_of_logarithms_without_first_tokens(trace: xr.Dataset) -> None:
     found = class_profiles(trace, quantities=["mlp_write_ratio", "mlp_write_cos"], neurons=True)
     ratio = found["profiles/mlp_write_ratio/mean"]
-    for name, some in (("calm", VALUES[:20]), ("stormy", VALUES[20:])):
+    for name, some in (("calm", VALUES[:34]), ("stormy", VALUES[34:])):
         np.testing.assert_allclose(
             ratio.sel(prompt_class=name), np.log2(some).mean() + np.arange(trace.sizes["layer"]), rtol=1e-6
         )
@@ -35,7 +37,7 @@ def test_means_are_over_prompts_of_logarithms_without_first_tokens(trace: xr.Dat
         np.testing.assert_allclose(cosine.sel(prompt_class=name), some.mean() / 10, rtol=1e-6)
         np.testing.assert_allclose(neurons.sel(prompt_class=name), some.mean(), rtol=1e-6)
     assert (ratio.attrs["scale"], found["profiles/mlp_write_cos/mean"].attrs["scale"]) == ("log2", "linear")
-    assert found["classes/prompts"].values.tolist() == [20, 20]
+    assert found["classes/prompts"].values.tolist() == [30, 40]
     assert found["classes/tokens"].values.tolist() == [9, 9]
 
 
@@ -69,8 +71,7 @@ def test_every_class_that_is_too_small_is_counted_in_one_line_and_can_be_left_ou
 
 def test_a_mean_of_fewer_than_twenty_prompts_is_not_given(trace: xr.Dataset) -> None:
     lacking = trace.copy(deep=True)
-    first_five = lacking["prompt"].values < 5  # of the 20 calm ones
-    lacking["mlp_write_ratio"].values[first_five, 1] = np.nan
+    lacking["mlp_write_ratio"].values[lacking["prompt"].values < 15, 1] = np.nan  # 19 of the calm ones are left
     mean = class_profiles(lacking)["profiles/mlp_write_ratio/mean"]
     assert np.isnan(mean.sel(prompt_class="calm")).values.tolist() == [False, True, False]
     assert np.isfinite(mean.sel(prompt_class="stormy")).all()
@@ -106,6 +107,23 @@ def test_single_csv_files_have_no_classes_to_publish(trace: xr.Dataset) -> None:
     imported = trace.assign_attrs(source=names.IMPORTED).assign_coords(prompt_class=("prompt", trace.prompt_id.data))
     with pytest.raises(InputError, match="the class of a CSV file is its name"):
         class_profiles(imported)
+
+
+def test_neurons_never_go_out_without_what_our_attack_found(simulated: xr.Dataset) -> None:
+    found = class_profiles(simulated, neurons=True)
+    measured = found.attrs["summary"]["membership"]
+    assert [one["prompt_class"] for one in measured] == ["critical", "neutral"]
+    low, high = measured[0]["auc"][1:]
+    assert 0 <= low <= measured[0]["auc"][0] <= high <= 1
+    (warning,) = [note for note in warnings_in(found) if "Our own attack" in note.text]
+    worst = max(measured, key=lambda one: one["auc"][0])
+    assert f"AUC {number(worst['auc'][0])}" in warning.text
+    assert "membership" not in class_profiles(simulated).attrs["summary"]
+
+
+def test_neurons_of_a_class_too_small_to_attack_are_refused() -> None:
+    with pytest.raises(InputError, match="cannot be measured: it needs 32 prompts or more, and there are 24"):
+        class_profiles(trace_of(different(24), [""] * 24), neurons=True)
 
 
 def test_neurons_that_were_not_recorded_are_refused(trace: xr.Dataset) -> None:

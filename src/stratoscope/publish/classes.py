@@ -56,6 +56,16 @@ class ClassPrompts:
         """How many tokens of a prompt are counted on average, as it is published."""
         return round(float(unit_means(self.tokens.astype(np.float64), self.cluster, len(self)).mean()))
 
+    @property
+    def described(self) -> str:
+        """What an error calls it."""
+        return f"class {self.name!r}" if self.name else "the trace"
+
+    def each(self, values: AnyFloats) -> AnyFloats:
+        """The means over the prompts of each cluster; `values` has a row for each of `prompts`."""
+        found: AnyFloats = unit_means(values, self.cluster, len(self))
+        return found
+
     def mean(self, values: AnyFloats) -> Floats:
         """The mean over clusters of the means over the prompts of each; NaN where fewer than 20 clusters have a value.
 
@@ -64,7 +74,7 @@ class ClassPrompts:
         values
             Shape (prompt, …), a row for each of `prompts`.
         """
-        of_cluster = unit_means(values, self.cluster, len(self))
+        of_cluster = self.each(values)
         known = np.isfinite(of_cluster)
         count = known.sum(axis=0)
         total = np.where(known, of_cluster, 0.0).sum(axis=0, dtype=np.float64)
@@ -117,7 +127,7 @@ def publishable(classes: Sequence[ClassPrompts]) -> list[ClassPrompts]:
     """
     few = [one for one in classes if len(one) < defaults.FEWEST_PROMPTS]
     if few:
-        counts = listed([f"{_class_in_words(one.name)} has {len(one)} prompts that differ" for one in few])
+        counts = listed([f"{one.described} has {len(one)} prompts that differ" for one in few])
         enough = [one.name for one in classes if one not in few]
         leave = f"leave {'it' if len(few) == 1 else 'them'} out with --class {enough[0]}, " if enough else ""
         raise InputError(
@@ -126,7 +136,3 @@ def publishable(classes: Sequence[ClassPrompts]) -> list[ClassPrompts]:
             fix=f"Record more prompts, {leave}or publish at the level {names.NO_TEXT}, which hides far less.",
         )
     return list(classes)
-
-
-def _class_in_words(name: str) -> str:
-    return f"class {name!r}" if name else "the trace"

@@ -12,11 +12,11 @@ from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import counted_tokens
 from stratoscope.analysis.contrast.profiles import prompt_profiles
 from stratoscope.analysis.results.result import make_result, table_of
-from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError, choices
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
 from stratoscope.publish.levels import PROMISES, promise, published_at
+from stratoscope.publish.neurons import NEURONS, neuron_means, stored, told
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
@@ -26,6 +26,8 @@ from stratoscope.view.spec.viewspec import public_name
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stratoscope.publish.attacks.outcome import Attack
 
 KIND = "profiles"
 PROMPT_CLASS = "prompt_class"  # the first dimension of every table
@@ -49,7 +51,6 @@ PROFILED = (  # … and all of which they can be: sizes of each token in each la
     "attn_null",
     "imported_norm",
 )
-NEURONS = "prompt_mean"  # of each neuron; extremes are never published
 OF_THE_MODEL = (  # facts of a model that anybody can look up
     "architecture",
     "revision",
@@ -140,9 +141,13 @@ def class_profiles(
         means = np.stack([one.mean(of_prompts(dataset, quantity, one.prompts, counted)) for one in classes])
         mean = ((PROMPT_CLASS, kind), means.astype(np.float32), {"scale": scale_of(quantity)})
         tables[f"{KIND}/{quantity}"] = {**called, **rows, "mean": mean}
+    attacks: dict[str, Attack] = {}
     if neurons:
-        report("averaging neurons", 0, None)
-        tables[f"neurons/{NEURONS}"] = {**called, **_neurons(dataset, classes)}
+        report("averaging neurons, and attacking the means", 0, None)
+        means, attacks = neuron_means(dataset, classes)
+        rows = {names.LAYER: np.asarray(dataset[names.LAYER].values, np.int64)}
+        of_neurons = ((PROMPT_CLASS, names.LAYER, names.NEURON), means.astype(np.float32), {"scale": _LINEAR})
+        tables[f"neurons/{NEURONS}"] = {**called, **rows, "mean": of_neurons}
     result = make_result(
         KIND,
         tables,
@@ -156,12 +161,13 @@ def class_profiles(
             "fewest_prompts": defaults.FEWEST_PROMPTS,
             "rounded_to": defaults.ROUNDED_PROMPTS,
         },
-        notes=_notes(dataset, neurons=neurons),
+        notes=[*_notes(dataset), *([told(attacks)] if attacks else [])],
         summary={
             "level": names.AGGREGATE,
             "promise": PROMISES[names.AGGREGATE],
             "classes": [one.name for one in classes],
             "model": public_model(dataset),
+            **({"membership": stored(attacks)} if attacks else {}),
         },
     )
     result.attrs |= {"sources": [_source(dataset, classes)], PUBLISHED: published_at(names.AGGREGATE)}
@@ -214,19 +220,6 @@ def of_prompts(dataset: xr.Dataset, quantity: str, prompts: Ints, counted: NDArr
     return prompt_profiles(dataset, quantity, prompts, counted)
 
 
-def _neurons(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
-    """The mean of each neuron in each class."""
-    if NEURONS not in dataset:
-        fix = "Leave the neurons out, or record prompts too: `stratoscope capture … --record norms,prompts`."
-        raise InputError(f"it holds no {NEURONS}", where="neurons", fix=fix)
-    layers, width = np.asarray(dataset[names.LAYER].values, np.int64), dataset.sizes[names.NEURON]
-    means = np.full((len(classes), len(layers), width), np.nan, np.float32)
-    for place, one in enumerate(classes):
-        for row, values in by_layer(dataset, NEURONS, one.prompts, range(len(layers))):
-            means[place, row] = one.mean(values)
-    return {names.LAYER: layers, "mean": ((PROMPT_CLASS, names.LAYER, names.NEURON), means, {"scale": _LINEAR})}
-
-
 def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
     """The trace as a source of the Result: no uuid, no exact count."""
     source, about = str(dataset.attrs.get("source", "")), [one.about for one in classes]
@@ -240,7 +233,7 @@ def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, A
     }
 
 
-def _notes(dataset: xr.Dataset, *, neurons: bool) -> list[Note]:
+def _notes(dataset: xr.Dataset) -> list[Note]:
     notes = [promise(names.AGGREGATE)]
     if dataset.attrs.get("source") == names.SIMULATED:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
@@ -249,7 +242,4 @@ def _notes(dataset: xr.Dataset, *, neurons: bool) -> list[Note]:
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     text = "Each prompt counts once, near-duplicates together once. A description, not a test: `contrast` tests."
     notes.append(Note("L12", INFO, text))
-    if neurons:
-        text = "The mean of each neuron tells far more of the prompts behind it than a profile does."
-        notes.append(Note("L10", WARNING, text))
     return notes

@@ -192,6 +192,8 @@ def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:
     if dataset.attrs.get("source") == names.SIMULATED:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
-    text = f"Prompts further than {number(clip)} of the usual distance from the public centre were moved towards it."
-    notes.append(Note("L12", INFO, f"{text} Near-duplicates count each: whoever wrote k of them has k times the ε."))
+    text = f"Prompts further from a public centre than {number(clip)} × the usual distance were moved towards it."
+    notes.append(
+        Note("L12", INFO, f"{text} Near-duplicates count each: of k prompts by one person ε is k times as large.")
+    )
     return notes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stratoscope import names
 from stratoscope.errors import ascii_json
+from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import Note, notes_of
 from stratoscope.version import __version__
 from stratoscope.view.spec.charts import Charts
@@ -55,6 +56,8 @@ class Provenance:
         Of the trace: as it has them, "" = it does not say.
     software
         What drew the picture.
+    published
+        At which level the trace, or this file, was published; "" = it was not.
     """
 
     uuid: str = ""
@@ -62,6 +65,7 @@ class Provenance:
     model: str = ""
     receipt: str = ""
     software: str = f"stratoscope {__version__}"
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def provenance_of(dataset: xr.Dataset) -> Provenance:
         source=str(attrs.get("source", "")),
         model="" if attrs.get("source") == names.SIMULATED else public_name(str(model.get("name", ""))),
         receipt=_one_line(str(receipt.get("receipt_line", ""))),
+        published=_published(attrs),
     )
 
 
@@ -148,7 +153,15 @@ def provenance_of_result(result: xr.DataTree) -> Provenance:
         source=str(first.get("source", "")),
         model=listed(dict.fromkeys(public_name(str(one["model"])) for one in sources if one.get("model"))),
         receipt=str(first.get("receipt", ""))[:_LONGEST_LINE] if len(sources) == 1 else "",
+        published=_published(result.attrs),
     )
+
+
+def _published(attrs: Mapping[Any, Any]) -> str:
+    """The level at which a trace or Result was published."""
+    found = attrs.get(PUBLISHED)
+    level = found.get("level") if isinstance(found, Mapping) else None
+    return level if level in names.LEVELS else ""
 
 
 def selected_of_result(result: xr.DataTree, prompts: Sequence[str] = ()) -> Selected:

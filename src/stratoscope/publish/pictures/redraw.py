@@ -1,0 +1,144 @@
+"""A picture drawn again, by the verb that drew it, of its trace as a level keeps it: nothing of the file goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from stratoscope import names
+from stratoscope.errors import InputError
+from stratoscope.names import Level
+from stratoscope.publish.pictures.about import About
+from stratoscope.trace.prompts import Prompts
+from stratoscope.view.matplotlib.save import caption_beside
+from stratoscope.view.spec.drawn_by import DrawnBy
+from stratoscope.view.spec.viewspec import ViewSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_OF_TRACES = {  # verb → where it is: what it draws is made of nothing but the trace
+    "heatmap": "stratoscope.view.maps.heatmap",
+    "engagement": "stratoscope.view.maps.engagement",
+    "lens": "stratoscope.view.lens.lens",
+    "routes": "stratoscope.view.routes.routes",
+    "peaks3d": "stratoscope.view.peaks3d.peaks3d",
+}
+_OF_CLASSES = {"compare": "stratoscope.view.maps.compare"}  # of two classes as well
+_SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # verbs that choose some prompts where nobody does
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A file that was drawn again, and its caption; None = there is none beside it."""
+
+    content: bytes
+    caption: bytes | None
+
+
+def redrawn(said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level, where: Path) -> Redrawn:
+    """A picture or page as its verb draws it of the trace at a level that keeps tokens.
+
+    Parameters
+    ----------
+    said
+        What the original says of itself.
+    suffix
+        The ending of its file.
+    trace
+        The trace that it was drawn of.
+    level
+        "provenance" or "no-text".
+    where
+        The original, for errors.
+
+    Raises
+    ------
+    InputError
+        It was drawn of another trace, or of something that this level does not keep.
+    """
+    from stratoscope.publish.traces import published_trace
+
+    refuse_other_trace(said, trace, where)
+    how = said.drawn_by
+    public = published_trace(trace, level)
+    options = _options(said, trace, public, level, where)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"picture{suffix}"
+        try:
+            _verb(how, where)(public, file, **options)
+        except InputError as error:
+            what = f"cannot be drawn at {level!r}: {error.where + ': ' if error.where else ''}{error.what}"
+            fix = "Draw something else of the trace, or publish the trace itself."
+            raise InputError(what, where=str(where), fix=fix) from error
+        return taken(file)
+
+
+def taken(file: Path) -> Redrawn:
+    """A file that was drawn, and what stands beside it."""
+    beside = caption_beside(file)
+    return Redrawn(file.read_bytes(), beside.read_bytes() if beside.exists() else None)
+
+
+def refuse_other_trace(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> None:
+    """Raise unless the picture was drawn of this trace and of no other."""
+    if said.drawn_by.traces != 1 or not said.drawn_by.verb:
+        of = "two traces" if said.drawn_by.traces > 1 else "no trace"
+        fix = "Publish the folder of its report, or take --level provenance without --trace."
+        raise InputError(f"was drawn of {of}, so that it cannot be drawn again", where=str(where), fix=fix)
+    if not said.provenance.uuid or said.provenance.uuid != trace.attrs.get("uuid"):
+        fix = "Give the trace that it was drawn of."
+        raise InputError("was not drawn of this trace", where=str(where), fix=fix)
+
+
+def _verb(how: DrawnBy, where: Path) -> Callable[..., object]:
+    """The function that draws it."""
+    module = _OF_TRACES.get(how.verb) or (_OF_CLASSES.get(how.verb) if "prompt_class" in how.options else None)
+    if module is None:
+        fix = "Publish the folder of its report, or take --level provenance without --trace."
+        raise InputError(f"what {how.verb!r} draws cannot be drawn again here", where=str(where), fix=fix)
+    found: Callable[..., object] = getattr(import_module(module), how.verb)
+    return found
+
+
+def _options(
+    said: About | ViewSpec, trace: xr.Dataset, public: xr.Dataset, level: Level, where: Path
+) -> Mapping[str, Any]:
+    """What the verb is asked, of the published trace: prompts by their numbers, and nothing that a person wrote."""
+    options: dict[str, Any] = dict(said.drawn_by.options)
+    prompts, renamed = Prompts(trace), Prompts(public)
+    if level != names.PROVENANCE:
+        if options.get("span") is not None:
+            fix = "Draw it without --span, or take --level provenance."
+            raise InputError(
+                "shows some spans only, and which token is in which is not kept", where=str(where), fix=fix
+            )
+        if options.get("title") != "none":
+            options.pop("title", None)
+    if (shown := _shown_prompts(said)) is not None:
+        options["prompt"] = [prompts.find(one) for one in shown]
+        options.pop("prompt_class", None)
+    elif options.get("prompt_class") is not None:
+        again = dict(zip(prompts.classes, renamed.classes, strict=True))
+        asked = options["prompt_class"]
+        options["prompt_class"] = [again.get(one, one) for one in ([asked] if isinstance(asked, str) else asked)]
+    if options.get("target") is not None:
+        from stratoscope.trace.targets import Targets
+
+        options["target"] = Targets(trace).find(options["target"])
+    return options
+
+
+def _shown_prompts(said: About | ViewSpec) -> list[Any] | None:
+    """The prompts that it shows, where some were chosen; None = it is of all prompts, or of classes."""
+    how = said.drawn_by
+    asked = how.options.get("prompt")
+    if asked is not None:
+        return asked if isinstance(asked, list) else [asked]
+    if how.verb not in _SHOW_SOME or any(how.options.get(name) for name in ("all_prompts", "profile", "rows")):
+        return None
+    return list(said.selected.prompts)
