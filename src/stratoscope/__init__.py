@@ -30,6 +30,7 @@ _HOME = {  # public name -> module that defines it
     "contrast": "stratoscope.analysis.contrast.contrast",
     "comparison": "stratoscope.analysis.compare.comparison",
     "diff": "stratoscope.analysis.diff.diff",
+    "audit": "stratoscope.publish.audit.audit",
     "lint": "stratoscope.analysis.lint.lint",
     "suppression": "stratoscope.analysis.suppression.suppression",
     "top": "stratoscope.analysis.top.top",
@@ -49,11 +50,11 @@ _HOME = {  # public name -> module that defines it
     "StratoscopeError": "stratoscope.errors",
 }
 
-__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "capture", "compare", "comparison",
-           "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap", "import_csv", "info",
-           "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d", "plan_capture", "portable",
-           "prompt", "publish", "route_graph", "routes", "save_result", "simulate", "suppression", "to_frame",
-           "top"]  # fmt: skip
+__all__ = ["Prompt", "StratoscopeError", "ablate", "anomalies", "attention_matrix", "audit", "capture", "compare",
+           "comparison", "contrast", "diff", "engagement", "explain", "export_csv", "fit_lens", "heatmap",
+           "import_csv", "info", "lens", "lint", "merge", "open_result", "open_trace", "patch_null", "peaks3d",
+           "plan_capture", "portable", "prompt", "publish", "route_graph", "routes", "save_result", "simulate",
+           "suppression", "to_frame", "top"]  # fmt: skip
 
 if TYPE_CHECKING:
     from stratoscope.analysis.anomalies.anomalies import anomalies
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from stratoscope.probe.explain import explain
     from stratoscope.probe.lens.fit_lens import fit_lens
     from stratoscope.probe.null import patch_null
+    from stratoscope.publish.audit.audit import audit
     from stratoscope.publish.publish import publish
     from stratoscope.recorder.capture import capture, plan_capture
     from stratoscope.recorder.prompts.prompt import Prompt

@@ -23,7 +23,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.publish.pictures import page, pdf, pdf_objects, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
-from stratoscope.publish.pictures.files import publish_picture
+from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.pictures.keys import KEYS, kept_values
 from stratoscope.view.report import contents_of
 from stratoscope.view.spec.document import Packing
@@ -55,6 +55,13 @@ def drawn(trace: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Draw:
         return path
 
     return draw
+
+
+def publish_picture(source: Path, out: Path, level: names.Level, *, trace: xr.Dataset | None = None) -> tuple[str, ...]:
+    public = public_picture(source, level, trace=trace)
+    public.check(out, overwrite=False)
+    public.write(out, overwrite=False)
+    return public.told
 
 
 def said_by(path: Path) -> dict[str, Any]:
@@ -240,6 +247,17 @@ def test_without_text_a_picture_is_drawn_anew_and_names_no_prompt_and_no_token(
         assert not found_in(out.with_suffix(".txt"), secrets)
 
 
+@pytest.mark.parametrize("verb", ["lens", "compare"])
+def test_with_its_trace_a_picture_is_drawn_anew_at_provenance_too(
+    drawn: Draw, trace: xr.Dataset, tmp_path: Path, verb: str
+) -> None:
+    source, out = drawn(verb, ".svg"), tmp_path / "out.svg"
+    assert not publish_picture(source, out, "provenance", trace=trace)
+    assert found_in(source, [trace.attrs["uuid"][:8]])
+    assert not found_in(out, [trace.attrs["uuid"][:8], SECRET])
+    assert found_in(out, ["critical"])
+
+
 def test_the_same_is_drawn_of_the_published_trace(drawn: Draw, trace: xr.Dataset, tmp_path: Path) -> None:
     from stratoscope.publish.traces import published_trace
 
@@ -267,6 +285,7 @@ def test_without_its_trace_only_provenance_can_be_published(drawn: Draw, trace: 
 
 def test_what_a_level_does_not_keep_is_not_drawn(drawn: Draw, trace: xr.Dataset, tmp_path: Path) -> None:
     assert "cannot be drawn" in refusal(drawn("lens"), tmp_path / "a.png", "no-text", trace=trace)
+    assert "by their texts" in refusal(drawn("compare"), tmp_path / "a.png", "no-text", trace=trace)
     assert "spans" in refusal(drawn("heatmap", span="user"), tmp_path / "a.png", "no-text", trace=trace)
 
 

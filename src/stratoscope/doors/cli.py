@@ -18,9 +18,9 @@ from stratoscope.errors import refuse_unknown
 from stratoscope.version import __version__
 
 # in the order of the help; each is the function of that name, _ for -, in the file of that name
-COMMANDS = ("capture", "merge", "simulate", "import", "export", "publish", "info", "heatmap", "engagement", "peaks3d",
-            "lens", "routes", "compare", "top", "explain", "suppression", "contrast", "diff", "anomalies", "lint",
-            "ablate", "fit-lens", "demo")  # fmt: skip
+COMMANDS = ("capture", "merge", "simulate", "import", "export", "publish", "audit", "info", "heatmap", "engagement",
+            "peaks3d", "lens", "routes", "compare", "top", "explain", "suppression", "contrast", "diff", "anomalies",
+            "lint", "ablate", "fit-lens", "demo")  # fmt: skip
 
 
 @cache

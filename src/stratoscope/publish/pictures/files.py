@@ -14,8 +14,10 @@ from stratoscope.publish.pictures import page, pdf, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.keys import at_level
 from stratoscope.publish.pictures.profiles import drawn_profiles, profiled_in
-from stratoscope.publish.pictures.redraw import Redrawn, redrawn
+from stratoscope.publish.pictures.redraw import redrawn, shown_prompts, shown_quantities
 from stratoscope.replacing import new_files, refused
+from stratoscope.trace.export.output import check_place
+from stratoscope.view.matplotlib.save import caption_beside
 from stratoscope.view.spec.viewspec import ViewSpec
 
 if TYPE_CHECKING:
@@ -50,90 +52,124 @@ _FORMATS = (
 _PAGE = ".html"
 
 
-def publish_picture(
+@dataclass(frozen=True)
+class Public:
+    """A picture or page as it is published, ready to be written.
+
+    Attributes
+    ----------
+    suffix
+        The ending of its name.
+    content, caption
+        Its bytes, and those of its caption; None = none stands beside it.
+    told
+        What a person should know of it, in sentences.
+    prompts
+        Numbers of the prompts in the trace that it shows; None = all, or it is not known which.
+    quantities
+        What it shows of them.
+    """
+
+    suffix: str
+    content: bytes
+    caption: bytes | None
+    told: tuple[str, ...]
+    prompts: tuple[int, ...] | None
+    quantities: tuple[str, ...]
+
+    def check(self, out: Path, *, overwrite: bool) -> None:
+        """Raise `InputError` where it may not be written."""
+        if out.suffix.lower() != self.suffix:
+            fix = f"Name it {out.stem or 'public'}{self.suffix}."
+            raise InputError(f"would be a {self.suffix} file", where=str(out), fix=fix)
+        for place in self._contents(out):
+            check_place(place, overwrite=overwrite, inputs=())
+
+    def write(self, out: Path, *, overwrite: bool) -> None:
+        """Write it, and its caption beside it: both, or neither."""
+        contents = self._contents(out)
+        with new_files(list(contents), overwrite=overwrite) as files:
+            for (target, data), file in zip(contents.items(), files, strict=True):
+                with refused(target):
+                    file.write_bytes(data)
+
+    def _contents(self, out: Path) -> dict[Path, bytes]:
+        return {out: self.content} | ({} if self.caption is None else {caption_beside(out): self.caption})
+
+
+def public_picture(
     path: Path,
-    out: Path,
     level: Level,
     *,
     trace: xr.Dataset | None = None,
     profiles: Profiles | None = None,
-    overwrite: bool = False,
-) -> tuple[str, ...]:
-    """Write a picture or a page as a level keeps it.
+    private_model: bool = False,
+) -> Public:
+    """A picture or a page as a level keeps it; nothing is written.
 
     Parameters
     ----------
     path
         A .png, .svg or .pdf file or a page that was written here.
-    out
-        What to write, of the same kind.
     level
-        Of "aggregate" and "private" the class profile of its quantity is drawn in its place.
+        At "aggregate" and "private" the class profile of its quantity is drawn in its place.
     trace
         The trace that it was drawn of: it is drawn again, with nothing taken over from the file. Without it only the
         metadata are rewritten, which is enough for "provenance" alone.
     profiles
         Gives the class profiles of quantities of the trace, as they may be published at those levels.
-    overwrite
-        Whether what is there may be replaced.
-
-    Returns
-    -------
-    tuple of str
-        What a person should know of what was written, in sentences.
+    private_model
+        As in `publish`.
 
     Raises
     ------
     InputError
-        It is no file of ours, cannot be drawn again at this level, or may not be written there.
+        It is no file of ours, or cannot be drawn again at this level.
     """
     try:
-        return _published(path, out, level, trace, profiles, overwrite=overwrite)
+        return _public(path, level, trace, profiles, private_model=private_model)
     except NotOurs as error:
         what = f"is no picture or page as this version writes it: {error}"
         raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
 
 
-def _published(
-    path: Path, out: Path, level: Level, trace: xr.Dataset | None, profiles: Profiles | None, *, overwrite: bool
-) -> tuple[str, ...]:
+def _public(
+    path: Path, level: Level, trace: xr.Dataset | None, profiles: Profiles | None, *, private_model: bool
+) -> Public:
     data = _content(path)
     kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
     suffix = _PAGE if kind is None else kind.suffix
-    _check_place(out, suffix, overwrite=overwrite)
     said = _said(data, kind)
     _refuse_again(said, path)
-    if trace is None and level != names.PROVENANCE:
-        raise InputError(f"a picture can be published at {level!r} only drawn anew", where=str(path), fix=_NEEDS_TRACE)
-    caption = None
-    if trace is not None:
-        again = _again(said, suffix, trace, level, path, profiles)
-        data, caption = again.content, again.caption
-        said = _said(data, kind)
-    if isinstance(said, ViewSpec):
-        content = page.rewritten(at_level(said, level))
+    if trace is None:
+        if level != names.PROVENANCE:
+            what = f"a picture can be published at {level!r} only drawn anew"
+            raise InputError(what, where=str(path), fix=_NEEDS_TRACE)
+        return Public(suffix, _rewritten(data, kind, said, level), None, (_KEPT,), None, ())
+    if level in (names.PROVENANCE, names.NO_TEXT):
+        again = redrawn(said, suffix, trace, level, path, private_model=private_model)
+        prompts, quantities = shown_prompts(said, trace), shown_quantities(said)
     else:
-        assert kind is not None
-        content = kind.rewritten(data, at_level(said, level).as_json())
-    _write(out, content, caption, overwrite=overwrite)
-    return () if trace is not None else (_KEPT,)
+        if profiles is None or suffix == _PAGE:
+            fix = "Publish the trace at this level."
+            raise InputError(f"cannot be published at {level!r}", where=str(path), fix=fix)
+        quantities = profiled_in(said, trace, path)
+        again, prompts = drawn_profiles(said, suffix, profiles(trace, quantities)), None
+    public = _rewritten(again.content, kind, _said(again.content, kind), level)
+    return Public(suffix, public, again.caption, (), prompts, quantities)
+
+
+def _rewritten(data: bytes, kind: _Format | None, said: About | ViewSpec, level: Level) -> bytes:
+    """A file rebuilt, with what a level keeps of what it says."""
+    if isinstance(said, ViewSpec):
+        return page.rewritten(at_level(said, level))
+    assert kind is not None
+    return kind.rewritten(data, at_level(said, level).as_json())
 
 
 def _said(data: bytes, kind: _Format | None) -> About | ViewSpec:
     """What a picture says of itself, or the view of a page."""
     return page.read_spec(data) if kind is None else read_about(kind.said(data))
-
-
-def _again(
-    said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level, path: Path, profiles: Profiles | None
-) -> Redrawn:
-    """What is drawn in the place of the original."""
-    if level in (names.PROVENANCE, names.NO_TEXT):
-        return redrawn(said, suffix, trace, level, path)
-    quantities = profiled_in(said, trace, path)
-    if profiles is None or suffix == _PAGE:
-        raise InputError(f"cannot be published at {level!r}", where=str(path), fix="Publish the trace at this level.")
-    return drawn_profiles(said, suffix, profiles(trace, quantities))
 
 
 def _content(path: Path) -> bytes:
@@ -150,24 +186,3 @@ def _refuse_again(said: About | ViewSpec, path: Path) -> None:
     if before := said.provenance.published:
         fix = "Share it as it is, or publish the original at another level."
         raise InputError(f"was published already, at {before!r}", where=str(path), fix=fix)
-
-
-def _check_place(out: Path, suffix: str, *, overwrite: bool) -> None:
-    from stratoscope.trace.export.output import check_place
-
-    if out.suffix.lower() != suffix:
-        raise InputError(f"would be a {suffix} file", where=str(out), fix=f"Name it {out.stem or 'public'}{suffix}.")
-    check_place(out, overwrite=overwrite, inputs=())
-
-
-def _write(out: Path, content: bytes, caption: bytes | None, *, overwrite: bool) -> None:
-    """Write a file, and its caption beside it: both, or neither."""
-    contents = {out: content}
-    if caption is not None:
-        from stratoscope.view.matplotlib.save import caption_beside
-
-        contents[caption_beside(out)] = caption
-    with new_files(list(contents), overwrite=overwrite) as files:
-        for (target, data), file in zip(contents.items(), files, strict=True):
-            with refused(target):
-                file.write_bytes(data)

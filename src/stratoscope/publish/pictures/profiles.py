@@ -22,7 +22,7 @@ _OF_THE_PAGE = ("width", "font_size", "caption")
 _MOST = 2  # quantities of one figure
 
 
-def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> Sequence[str]:
+def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> tuple[str, ...]:
     """The quantities of a picture of which class profiles are drawn in its place.
 
     Raises
@@ -48,7 +48,7 @@ def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> Seque
     if not found:
         fix = "Publish the trace at this level, or the picture at no-text."
         raise InputError("shows what has no class profile, only single tokens", where=str(where), fix=fix)
-    return found
+    return tuple(found)
 
 
 def drawn_profiles(said: About | ViewSpec, suffix: str, result: xr.DataTree) -> Redrawn:

@@ -13,6 +13,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import Level
 from stratoscope.publish.pictures.about import About
+from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.matplotlib.save import caption_beside
 from stratoscope.view.spec.drawn_by import DrawnBy
@@ -28,8 +29,9 @@ _OF_TRACES = {  # verb → where it is: what it draws is made of nothing but the
     "routes": "stratoscope.view.routes.routes",
     "peaks3d": "stratoscope.view.peaks3d.peaks3d",
 }
-_OF_CLASSES = {"compare": "stratoscope.view.maps.compare"}  # of two classes as well
-_SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # verbs that choose some prompts where nobody does
+_COMPARE = {"compare": "stratoscope.view.maps.compare"}  # of two prompts, aligned by their texts, or of two classes
+_SHOW_ONE = ("lens", "routes")  # verbs that show the first prompt where nobody chooses …
+_SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # … and some prompts
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Redrawn:
     caption: bytes | None
 
 
-def redrawn(said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level, where: Path) -> Redrawn:
+def redrawn(
+    said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level, where: Path, *, private_model: bool = False
+) -> Redrawn:
     """A picture or page as its verb draws it of the trace at a level that keeps tokens.
 
     Parameters
@@ -55,6 +59,8 @@ def redrawn(said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level
         "provenance" or "no-text".
     where
         The original, for errors.
+    private_model
+        As in `publish`.
 
     Raises
     ------
@@ -65,12 +71,13 @@ def redrawn(said: About | ViewSpec, suffix: str, trace: xr.Dataset, level: Level
 
     refuse_other_trace(said, trace, where)
     how = said.drawn_by
-    public = published_trace(trace, level)
+    draw = _verb(how, level, where)
+    public = published_trace(trace, level, private_model=private_model)
     options = _options(said, trace, public, level, where)
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"picture{suffix}"
         try:
-            _verb(how, where)(public, file, **options)
+            draw(public, file, **options)
         except InputError as error:
             what = f"cannot be drawn at {level!r}: {error.where + ': ' if error.where else ''}{error.what}"
             fix = "Draw something else of the trace, or publish the trace itself."
@@ -95,9 +102,12 @@ def refuse_other_trace(said: About | ViewSpec, trace: xr.Dataset, where: Path) -
         raise InputError("was not drawn of this trace", where=str(where), fix=fix)
 
 
-def _verb(how: DrawnBy, where: Path) -> Callable[..., object]:
+def _verb(how: DrawnBy, level: Level, where: Path) -> Callable[..., object]:
     """The function that draws it."""
-    module = _OF_TRACES.get(how.verb) or (_OF_CLASSES.get(how.verb) if "prompt_class" in how.options else None)
+    if how.verb in _COMPARE and level != names.PROVENANCE and "prompt_class" not in how.options:
+        fix = "Compare classes, or take --level provenance."
+        raise InputError("aligns tokens by their texts, which are not kept", where=str(where), fix=fix)
+    module = {**_OF_TRACES, **_COMPARE}.get(how.verb)
     if module is None:
         fix = "Publish the folder of its report, or take --level provenance without --trace."
         raise InputError(f"what {how.verb!r} draws cannot be drawn again here", where=str(where), fix=fix)
@@ -119,8 +129,8 @@ def _options(
             )
         if options.get("title") != "none":
             options.pop("title", None)
-    if (shown := _shown_prompts(said)) is not None:
-        options["prompt"] = [prompts.find(one) for one in shown]
+    if (shown := shown_prompts(said, trace)) is not None:
+        options["prompt"] = shown[0] if len(shown) == 1 else list(shown)
         options.pop("prompt_class", None)
     elif options.get("prompt_class") is not None:
         again = dict(zip(prompts.classes, renamed.classes, strict=True))
@@ -133,12 +143,24 @@ def _options(
     return options
 
 
-def _shown_prompts(said: About | ViewSpec) -> list[Any] | None:
-    """The prompts that it shows, where some were chosen; None = it is of all prompts, or of classes."""
+def shown_prompts(said: About | ViewSpec, trace: xr.Dataset) -> tuple[int, ...] | None:
+    """Numbers of the prompts that it shows, where some were chosen; None = all, those of classes, or nobody knows."""
     how = said.drawn_by
-    asked = how.options.get("prompt")
-    if asked is not None:
-        return asked if isinstance(asked, list) else [asked]
-    if how.verb not in _SHOW_SOME or any(how.options.get(name) for name in ("all_prompts", "profile", "rows")):
-        return None
-    return list(said.selected.prompts)
+    asked: Any = how.options.get("prompt")
+    if asked is None:
+        if how.verb in _SHOW_ONE:
+            return (0,)
+        if how.verb not in _SHOW_SOME or any(how.options.get(name) for name in ("all_prompts", "profile", "rows")):
+            return None
+        asked = said.selected.prompts
+    prompts = Prompts(trace)
+    return tuple(prompts.find(one) for one in (asked if isinstance(asked, list | tuple) else [asked]))
+
+
+def shown_quantities(said: About | ViewSpec) -> tuple[str, ...]:
+    """Names of the quantities that it shows, as far as it says them."""
+    shown = said.shown if isinstance(said, About) else said.content.shown(said.look)
+    found = [*objects_in(shown.get("quantities")), shown.get("quantity"), shown.get("weight")]
+    named = [one["name"] for one in found if isinstance(one, Mapping) and "name" in one]
+    asked = said.drawn_by.options.get("quantity")
+    return tuple(map(str, named or ([asked] if isinstance(asked, str) else [])))
