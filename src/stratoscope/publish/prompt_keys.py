@@ -50,18 +50,18 @@ def prompt_contents(dataset: xr.Dataset) -> list[Contents]:
     user = prompts.in_spans(["user"])
     ids = np.asarray(dataset["token_id"].values, "<i8") if "token_id" in dataset.variables else None
     spelling = str(dataset.attrs.get("token_spelling", "text"))
+    texts = [plain_text(str(text), spelling) for text in dataset["text"].values] if "text" in dataset.variables else []
     found = []
     for number, label in enumerate(prompts.labels):
         own = np.arange(prompts.starts[number], prompts.stops[number])
         own = own[asked[own]]
         contents = set[bytes]()
-        if ids is not None and (ids[own] >= 0).all():
+        if ids is not None and len(own) and (ids[own] >= 0).all():
             contents.add(b"ids" + ids[own].tobytes())
-        if "text" in dataset.variables:
-            for tokens in (own[user[own]], own):
-                text = "".join(plain_text(word, spelling) for word in prompts.words(tokens)).strip()
-                contents |= {b"text" + text.encode("utf-8", "surrogatepass")} if text else set()
-        if not contents or not len(own):
+        for tokens in (own[user[own]], own) if texts else ():
+            text = "".join(texts[token] for token in tokens).strip()
+            contents |= {b"text" + text.encode("utf-8", "surrogatepass")} if text else set()
+        if not contents:
             fix = "Publish from the record that holds them."
             raise InputError("neither the ids nor the texts of its tokens are known", where=label, fix=fix)
         found.append(frozenset(contents))
