@@ -14,8 +14,7 @@ from stratoscope.analysis.results.result import table_in
 from stratoscope.publish.attacks.look_up import look_up_profiles
 from stratoscope.publish.attacks.membership import HOLDS, UNIT, Side, membership_of_classes, nearness
 from stratoscope.publish.attacks.outcome import Attack, not_run
-from stratoscope.publish.neurons import NEURONS
-from stratoscope.publish.profiles import KIND, PROMPT_CLASS, of_prompts, profiled
+from stratoscope.publish.averaged import KIND, NEURONS, PROMPT_CLASS, of_prompts, profiled
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
