@@ -113,7 +113,6 @@ OTHER_MEANING = {("cut", "axis"), ("medians", "axis"), ("_output", "scale")}  # 
 FLAGS = ("overwrite", "resume", "chat", "trust_remote_code", "all_prompts", "first_token")  # off unless asked for
 AS_TEXT: dict[str, Callable[[Any], str]] = {
     "record": ",".join,
-    "tokens": "{0[0]}-{0[1]}".format,
 }  # how a command line writes it
 COMMANDS = {  # command -> verb
     "ablate": "ablate",

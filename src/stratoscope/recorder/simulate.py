@@ -12,16 +12,12 @@ from dataclasses import replace
 from functools import cache, partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import UsageError, refuse_unknown
 from stratoscope.names import (
-    ALL_POSITIONS,
-    ANSWER_POSITION,
     COMPONENT,
     DEPTH,
     EDGE,
@@ -30,21 +26,16 @@ from stratoscope.names import (
     LAYER,
     LENS,
     LENS_RANK,
-    LENSES,
     LOGIT_RANK,
-    LOGITS,
     NEURON,
     OF_SOME_MODELS,
-    OF_TARGETS,
     PEAK,
-    POSITIONS,
     PROMPT,
     PROMPT_TEXTS,
     QUANTITIES,
     READ_PART,
     RECORD_GROUPS,
     ROUTE,
-    SIMULATED,
     SPANS,
     STRONGEST,
     TARGET,
@@ -63,29 +54,29 @@ from stratoscope.recorder.simulated.activity import Summaries
 from stratoscope.recorder.simulated.contributions import PARTS, SIGNED, WRITTEN
 from stratoscope.recorder.simulated.model import LENS_NAMES, SimulatedModel, SimulationSize
 from stratoscope.recorder.simulated.prompt import SimulatedPrompt
+from stratoscope.recorder.simulated.published import read_published
+from stratoscope.recorder.simulated.said import DTYPE, attributes
+from stratoscope.recorder.simulated.sizes import check, explained, refuse_unlike, simulation_size, size_of_look_alike
 from stratoscope.recorder.simulated.vocabulary import WORDS
-from stratoscope.recorder.targets.asked import target_settings
-from stratoscope.trace.arguments import at_least, chosen, several, whole_numbers
+from stratoscope.trace.arguments import chosen
 from stratoscope.trace.format.schema import Block
-from stratoscope.trace.labels import labelled, note, root_attributes
-from stratoscope.trace.targets import TOKEN_TEXTS
+from stratoscope.trace.labels import labelled
 
 Put = Callable[[str, int, int, np.ndarray], None]  # takes a streamed quantity, layer, row of the prompt, and rows
 
-_MODEL_DTYPE = "float32"
 _STAGE = "simulating"
-_NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
 
 
 def simulate(
     out: str | os.PathLike[str] | None = None,
     *,
-    prompts: int = defaults.SIMULATED_PROMPTS,
-    tokens: int | str | tuple[int, int] = defaults.SIMULATED_TOKENS,
-    layers: int = defaults.SIMULATED_LAYERS,
-    d_model: int = defaults.SIMULATED_D_MODEL,
-    d_ff: int = defaults.SIMULATED_D_FF,
-    heads: int = defaults.SIMULATED_HEADS,
+    like: str | os.PathLike[str] | xr.DataTree | None = None,
+    prompts: int | None = None,
+    tokens: int | str | tuple[int, int] | None = None,
+    layers: int | None = None,
+    d_model: int | None = None,
+    d_ff: int | None = None,
+    heads: int | None = None,
     top_k: int = defaults.TOP_K,
     seed: int = defaults.SEED,
     anomaly: bool = defaults.ANOMALY,
@@ -102,27 +93,34 @@ def simulate(
     `prompt_mean`), a neuron that is often the strongest peak of critical tokens, a sink at the first token, and one
     head that sends its attention to one unusual token; `attrs["planted"]` lists where, and how strongly.
 
+    A look-alike (`like`) has the shape of a recording of which class profiles were published: its classes, their sizes,
+    and how they differ in each layer. It follows from these averages and the seed alone, and made again it is the same,
+    byte for byte. Nothing is planted in it but the sink at the first token.
+
     Parameters
     ----------
     out
         The trace to write, prompt by prompt: memory does not grow with their number. Without it the Dataset stays in
         memory, which is for small shapes.
+    like
+        Published class profiles that it is to resemble: what `publish` wrote at the level aggregate or private, or a
+        Result of that kind.
     prompts
-        How many; the last of an odd number has no twin.
+        How many, by default 24, or as many as published; the last of an odd number has no twin.
     tokens
-        Tokens of a prompt: one number, or the fewest and the most, as (20, 32) or "20-32". The first one is special,
-        the rest are the user's.
+        Tokens of a prompt: one number, or the fewest and the most, by default (20, 32) or "20-32", or about as many as
+        published. The first one is special, the rest are the user's.
     layers, d_model, d_ff, heads
-        Sizes of the pretended model.
+        Sizes of the pretended model, by default 16, 256, 1024 and 8; not with `like`, which has those of its model.
     top_k
         Peaks per token and layer.
     seed
         The same seed and sizes give the same arrays, byte for byte, whatever `record` is; only with "neurons" are
         `neuron_norm`, `peak_share`, `peak_explained` and the prompt summaries those of the neurons that are drawn.
     anomaly
-        Whether one head of one prompt is routed oddly; nothing else depends on it.
+        Whether one head of one prompt is routed oddly; nothing else depends on it, and no look-alike has it.
     record
-        Groups of `names.RECORD_GROUPS`.
+        Groups of `names.RECORD_GROUPS`; with `like` none that is about targets, lenses or routes.
     targets, against
         With "logits" or "effects": tokens whose logits are explained, and the one they are compared with; they need not
         be words of the prompts. By default `defaults.SIMULATED_TARGETS`, against the mean over the vocabulary. With
@@ -142,7 +140,7 @@ def simulate(
     Raises
     ------
     InputError
-        An argument is out of range, or the shape is too large for memory.
+        An argument is out of range, the shape is too large for memory, or `like` is not what can be resembled.
     TraceError
         The trace cannot be written.
 
@@ -156,10 +154,18 @@ def simulate(
     (('token', 'layer'), 'simulated')
     """
     groups = groups_of(chosen(record, RECORD_GROUPS, "record"))
-    explained = _targets(groups, targets, against, positions)
-    shape = replace(_shape(prompts, tokens, layers, d_model, d_ff, heads, top_k, seed, anomaly), **explained)
+    recorded = [group.name for group in groups]
+    sizes = {"layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
+    published = None
+    if like is None:
+        shape = simulation_size(sizes, prompts, tokens, seed=seed, anomaly=anomaly)
+        shape = replace(shape, **explained(recorded, targets, against, positions))
+    else:
+        refuse_unlike(recorded, targets=targets, against=against, positions=positions)
+        published = read_published(like)
+        shape = size_of_look_alike(published, sizes, prompts, tokens, seed=seed)
     model = SimulatedModel(shape)
-    attrs = _attributes(model, groups)
+    attrs = attributes(model, recorded, {kind for group in groups for kind in group.planted}, published)
     make = _block_maker(model, groups)
     if out is None:
         _refuse_large(model, groups)
@@ -182,121 +188,13 @@ def simulate(
             stream = writer.stream(name)
             stream.write(layer, stream.next_row + row, rows)
 
-        for index in _counted(prompts, progress):
+        for index in _counted(shape.prompts, progress):
             writer.append(make(index, put))
         writer.finish()
     return open_trace(Path(out))
 
 
-def _targets(
-    groups: Sequence[RecordGroup], targets: Iterable[str] | None, against: str | None, positions: str | None
-) -> dict[str, Any]:
-    """What is explained and read where, checked as `capture` does."""
-    recorded = [group.name for group in groups]
-    explaining = [name for name in recorded if name in OF_TARGETS]
-    if positions is not None:
-        refuse_unknown(positions, POSITIONS, "positions", where="positions")
-        _check(LENSES in recorded, "nothing that is simulated is read at positions", "positions", "Record lens too.")
-        what = "the neurons of simulated logits stand at the answer position only"
-        _check(LOGITS not in recorded or positions != ALL_POSITIONS, what, "positions", "Leave out logits, or it.")
-    named = defaults.SIMULATED_TARGETS if targets is None and explaining else targets
-    reading = [LENSES] if LENSES in recorded and named is not None else []
-    asked = target_settings([*explaining, *reading], named, against, None, None)
-    found = {} if asked is None else {"targets": asked.texts, "against": asked.against}
-    return {**found, "every_position": positions == ALL_POSITIONS}
-
-
-def _shape(
-    prompts: int,
-    tokens: int | str | tuple[int, int],
-    layers: int,
-    d_model: int,
-    d_ff: int,
-    heads: int,
-    top_k: int,
-    seed: int,
-    anomaly: bool,
-) -> SimulationSize:
-    given = {"prompts": prompts, "layers": layers, "d_model": d_model, "d_ff": d_ff, "heads": heads, "top_k": top_k}
-    counts: dict[str, Any] = {name: at_least(1, count, name) for name, count in given.items()}
-    low, high = _fewest_and_most(tokens)
-    _check(low <= high, f"the fewest ({low}) are more than the most ({high})", "tokens", "Swap them.")
-    _check(
-        counts["top_k"] <= counts["d_ff"],
-        f"{top_k} peaks of {d_ff} neurons",
-        "top_k",
-        f"Give at most {d_ff}, or a larger d_ff.",
-    )
-    return SimulationSize(tokens=(low, high), seed=at_least(0, seed, "seed"), anomaly=anomaly, **counts)
-
-
-def _fewest_and_most(tokens: int | str | Iterable[int]) -> tuple[int, int]:
-    given = whole_numbers(tokens, "-") if isinstance(tokens, str) else several(tokens, "tokens", "24, or (20, 32)")
-    counts = [at_least(1, count, "tokens") for count in given]
-    fix = "Write 24, or 20-32, in Python (20, 32)."
-    _check(len(counts) in (1, 2), f"{tokens!r} is no number of tokens", "tokens", fix)
-    return counts[0], counts[-1]
-
-
-def _check(holds: bool, what: str, where: str, fix: str) -> None:
-    if not holds:
-        raise UsageError(what, where=where, fix=fix)
-
-
-# --- what the trace says about itself -------------------------------------------------------------------------------
-
-
-def _attributes(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, object]:
-    shape = model.shape
-    return root_attributes(
-        SIMULATED,
-        model={
-            "name": "simulated",
-            "architecture": "simulated",
-            "d_model": shape.d_model,
-            "d_ff": shape.d_ff,
-            "n_layers": shape.layers,
-            "n_heads": shape.heads,
-            "dtype": _MODEL_DTYPE,
-        },
-        plan={
-            "record": [group.name for group in groups],
-            "top_k": shape.top_k,
-            "seed": shape.seed,
-            "prompts": shape.prompts,
-            "tokens": list(shape.tokens),
-            **({} if shape.anomaly else {"anomaly": False}),
-            **_planned_targets(model),
-            **_planned_lenses(model, groups),
-        },
-        planted=model.planted({kind for group in groups for kind in group.planted}),
-        **({TOKEN_TEXTS: model.token_texts} if shape.targets or _reads(groups) else {}),
-        notes=[note("L16", "warning", _NOTE)],
-    )
-
-
-def _planned_targets(model: SimulatedModel) -> dict[str, object]:
-    """As a recording's plan has them."""
-    shape, (tokens, against) = model.shape, model.target_ids
-    if not shape.targets:
-        return {}
-    pairs = zip(shape.targets, tokens, against, strict=True)
-    named = [
-        {"text": text, "token_id": token, "against": shape.against, "against_id": other} for text, token, other in pairs
-    ]
-    return {"targets": named, "positions": ANSWER_POSITION}
-
-
-def _planned_lenses(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, object]:
-    """As a recording's plan has them."""
-    if not _reads(groups):
-        return {}
-    positions = ALL_POSITIONS if model.shape.every_position else ANSWER_POSITION
-    return {"lenses": [*LENS_NAMES], "lens_file": {"kind": SIMULATED}, "positions": positions}
-
-
-def _reads(groups: Sequence[RecordGroup]) -> bool:
-    return any(group.name == LENSES for group in groups)
+# --- what is written ------------------------------------------------------------------------------------------------
 
 
 def _quantities(model: SimulatedModel, groups: Sequence[RecordGroup], *, streamed: bool) -> list[Quantity]:
@@ -312,7 +210,7 @@ def _variables(model: SimulatedModel, groups: Sequence[RecordGroup]) -> list[str
 
 def _streams(model: SimulatedModel, groups: Sequence[RecordGroup]) -> dict[str, str]:
     dtypes = {one.name: one.dtype for one in _quantities(model, groups, streamed=True)}
-    return {name: _MODEL_DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
+    return {name: DTYPE if dtype == "model" else dtype for name, dtype in dtypes.items()}
 
 
 def _sizes(shape: SimulationSize) -> dict[str, int]:
@@ -369,7 +267,7 @@ def _block(
         "span": np.full(length, SPANS.index("user"), np.int8),
     }
     arrays["span"][0] = SPANS.index("special")
-    texts = {name: [value] for name, value in model.names(text).items()}
+    texts = {name: [value] for name, value in model.cast.names(text.index, text.template).items()}
     return Block(arrays, {"text": [WORDS[word] for word in text.words], **texts})
 
 
@@ -382,7 +280,7 @@ def _refuse_large(model: SimulatedModel, groups: Sequence[RecordGroup]) -> None:
     needed = sum(
         prod(sizes[dim] for dim in QUANTITIES[name].dims) * np.dtype(dtype).itemsize for name, dtype in dtypes.items()
     )
-    _check(
+    check(
         needed <= defaults.IN_MEMORY_BYTES,
         f"this shape takes {needed / 2**30:.1f} GiB, too much to keep in memory",
         "out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +12,66 @@ from stratoscope import defaults
 from stratoscope.doors import console, options
 from stratoscope.doors.progress import progress
 
-Prompts = Annotated[
-    int, typer.Option("--prompts", metavar="N", min=1, help="How many, in pairs of a critical and a neutral twin.")
+_TOKENS = "-".join(map(str, defaults.SIMULATED_TOKENS))
+_RECORD = ",".join(defaults.SIMULATED_RECORD)
+
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="PUBLISHED",
+        help="Make a look-alike of a recording, from its published class profiles and nothing else.",
+    ),
 ]
-Tokens = Annotated[str, typer.Option("--tokens", metavar="N|N-M", help="How many per prompt, or a range.")]
-LayerCount = Annotated[int, typer.Option("--layers", metavar="N", min=1, help="Layers of the simulated model.")]
-ModelWidth = Annotated[int, typer.Option("--d-model", metavar="N", min=1, help="Width of its residual stream.")]
-NeuronCount = Annotated[int, typer.Option("--d-ff", metavar="N", min=1, help="Neurons of each of its MLPs.")]
-HeadCount = Annotated[int, typer.Option("--heads", metavar="N", min=1, help="Attention heads of each of its layers.")]
+Prompts = Annotated[
+    int | None,
+    typer.Option(
+        "--prompts",
+        metavar="N",
+        min=1,
+        help="How many, in pairs of a critical and a neutral twin; by default "
+        f"{defaults.SIMULATED_PROMPTS}, or as many as published.",
+    ),
+]
+Tokens = Annotated[
+    str | None,
+    typer.Option(
+        "--tokens", metavar="N|N-M", help=f"How many per prompt, or a range; by default {_TOKENS}, or as published."
+    ),
+]
+LayerCount = Annotated[
+    int | None,
+    typer.Option(
+        "--layers",
+        metavar="N",
+        min=1,
+        help=f"Layers of the simulated model; by default {defaults.SIMULATED_LAYERS}, or those of the published one.",
+    ),
+]
+ModelWidth = Annotated[
+    int | None,
+    typer.Option(
+        "--d-model",
+        metavar="N",
+        min=1,
+        help=f"Width of its residual stream; by default {defaults.SIMULATED_D_MODEL}.",
+    ),
+]
+NeuronCount = Annotated[
+    int | None,
+    typer.Option(
+        "--d-ff", metavar="N", min=1, help=f"Neurons of each of its MLPs; by default {defaults.SIMULATED_D_FF}."
+    ),
+]
+HeadCount = Annotated[
+    int | None,
+    typer.Option(
+        "--heads",
+        metavar="N",
+        min=1,
+        help=f"Attention heads of each of its layers; by default {defaults.SIMULATED_HEADS}.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same trace.")]
 Anomaly = Annotated[bool, typer.Option("--anomaly/--no-anomaly", help="Route one head of one prompt oddly.")]
 LensPositions = Annotated[
@@ -26,18 +79,16 @@ LensPositions = Annotated[
     typer.Option("--positions", metavar="answer|all", help="With lens: read it at the last four tokens, or at all."),
 ]
 
-_TOKENS = "-".join(map(str, defaults.SIMULATED_TOKENS))
-_RECORD = ",".join(defaults.SIMULATED_RECORD)
-
 
 def simulate(
     out: options.TraceOut,
-    prompts: Prompts = defaults.SIMULATED_PROMPTS,
-    tokens: Tokens = _TOKENS,
-    layers: LayerCount = defaults.SIMULATED_LAYERS,
-    d_model: ModelWidth = defaults.SIMULATED_D_MODEL,
-    d_ff: NeuronCount = defaults.SIMULATED_D_FF,
-    heads: HeadCount = defaults.SIMULATED_HEADS,
+    like: Like = None,
+    prompts: Prompts = None,
+    tokens: Tokens = None,
+    layers: LayerCount = None,
+    d_model: ModelWidth = None,
+    d_ff: NeuronCount = None,
+    heads: HeadCount = None,
     top_k: options.TopK = defaults.TOP_K,
     seed: Seed = defaults.SEED,
     anomaly: Anomaly = defaults.ANOMALY,
@@ -49,7 +100,8 @@ def simulate(
 ) -> None:
     """Write a labelled synthetic trace.
 
-    What is planted in it (class-selective neurons, a sink token, an oddly routed head) is listed by `info`.
+    What is planted in it (class-selective neurons, a sink token, an oddly routed head) is listed by `info`. With --like
+    it has the shape of a real one, follows from published averages and the seed alone, and has only the sink planted.
     """
     asked = options.given(locals()) | {"targets": options.several_texts(targets)}
     with progress() as show:

@@ -46,15 +46,8 @@ class ResidualGroup(RecordGroup):
         return residual(states)
 
     def simulated(self, prompt: SimulatedPrompt) -> Mapping[str, np.ndarray]:
-        """What the simulated writes add up to; the MLP's turn is at a right angle to attention's."""
-        norms = prompt.norms
-        turns = [_cos_of_sum(norms[f"{write}_write_ratio"], norms[f"{write}_write_cos"]) for write in ("attn", "mlp")]
-        return {"resid_norm": norms["resid_norm"], "resid_cos": turns[0] * turns[1]}
-
-
-def _cos_of_sum(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
-    """cos(x, x + w) of a write w that is `ratio` times as long as x."""
-    return np.asarray((1 + ratio * cos) / np.sqrt(1 + ratio**2 + 2 * ratio * cos))
+        """What the simulated writes add up to."""
+        return prompt.norms
 
 
 GROUP = ResidualGroup()

@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from stratoscope.recorder.simulated.model import PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.model import COLUMN_SPREAD, PEAK_SHARE, SINK_RATIO, SimulatedModel, SimulatedTokens
+from stratoscope.recorder.simulated.strengths import Writes
 
+START_SPREAD = 0.15  # of the logarithm of the residual stream before block 0
 _TAIL = 0.45  # |a_i|·‖W_:,i‖₂ is Pareto distributed: X = exp(0.45·E), E standard exponential
 _AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of the first token, times this
 _SINK_PEAK, _CLASS_PEAK = 8.0, 1.5  # planted peaks, times the strongest of the others
@@ -18,7 +20,10 @@ _POSITIVE = 0.6
 _NEURON_SCALE = 0.12  # a neuron's everyday activation, relative to the weakest peak
 _NEURON_SPREAD = 0.6  # standard deviation of a prompt mean, in units of the neuron's scale
 _PAIR_SHARE = 0.3  # of that variance, common to both twins
+_DRAWS = 4096  # of what is typical
 _CELLS_AT_ONCE = 2**17  # of peaks: keeps long prompts small in memory
+
+Addition = tuple[np.ndarray, np.ndarray]  # to the residual stream: write / residual, and its cosine
 
 
 @dataclass(frozen=True)
@@ -34,27 +39,34 @@ class Peaks:
 
 
 def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]:
-    """Norms, ratios and cosines of the writes, and `resid_norm`; float64, shape (token, layer or depth).
+    """Norms, ratios and cosines of the writes and the residual stream; float64, shape (token, layer or depth).
 
     ‖x + w‖² = ‖x‖² + ‖w‖² + 2·‖x‖·‖w‖·cos holds at every addition.
     """
     shape, length = model.shape, len(text.words)
-    random = shape.random("norms", text.index)
+    strengths = model.strengths[text.prompt_class]
+    random = shape.random("norms", model.drawn_as(text.index))
     size = (length, shape.layers)
-    mlp_ratio = model.mlp_ratio * random.lognormal(0, 0.35, size)
-    attn_ratio = model.attn_ratio * random.lognormal(0, 0.35, size)
-    mlp_cos, attn_cos = np.tanh(random.normal(0.05, 0.12, size)), np.tanh(random.normal(0.02, 0.12, size))
+    mlp, attn = strengths.mlp, strengths.attn
+    differs, within = strengths.between * model.differences(text.index), np.sqrt(1 - strengths.between**2)
+    sign = model.sign(text.index)
+    mlp_noise = random.lognormal(0, mlp.spread * within, size) ** sign * np.exp(mlp.spread * differs[0])
+    attn_noise = random.lognormal(0, attn.spread * within, size) ** sign * np.exp(attn.spread * differs[1])
+    mlp_alone, attn_alone = (sign * within * random.standard_normal(size) + differs[row] for row in (2, 3))
+    mlp_cos, attn_cos = _cosines(mlp, mlp_noise, mlp_alone), _cosines(attn, attn_noise, attn_alone)
+    mlp_ratio, attn_ratio = mlp.size * mlp_noise, attn.size * attn_noise
+    start = strengths.start * random.lognormal(0, START_SPREAD, (length, 1)) ** sign
+    if strengths.steady:
+        mlp_ratio, attn_ratio = _to_ratios(start[:, 0], mlp_ratio, attn_ratio, mlp_cos, attn_cos)
     sink = model.sink[0]
     mlp_ratio[0, sink] = SINK_RATIO
     for ratio in (mlp_ratio, attn_ratio):
         ratio[0, sink + 1 :] *= _AFTER_SINK
-    to_middle = np.sqrt(1 + attn_ratio**2 + 2 * attn_ratio * attn_cos)
-    to_end = np.sqrt(1 + mlp_ratio**2 + 2 * mlp_ratio * mlp_cos)
-    start = 0.05 * np.sqrt(shape.d_model) * random.lognormal(0, 0.15, (length, 1))
+    to_middle, to_end = growth(attn_ratio, attn_cos), growth(mlp_ratio, mlp_cos)
     resid = start * np.cumprod(np.hstack([np.ones((length, 1)), to_middle * to_end]), axis=1)
     mlp_write = mlp_ratio * resid[:, :-1] * to_middle
     return {
-        "mlp_out_norm": mlp_write,  # nothing stands between W a and the residual stream of this model
+        "mlp_out_norm": mlp_write * strengths.output,
         "mlp_write_norm": mlp_write,
         "attn_write_norm": attn_ratio * resid[:, :-1],
         "mlp_write_ratio": mlp_ratio,
@@ -62,7 +74,39 @@ def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]
         "mlp_write_cos": mlp_cos,
         "attn_write_cos": attn_cos,
         "resid_norm": resid,
+        "resid_cos": resid_cosine((attn_ratio, attn_cos), (mlp_ratio, mlp_cos), strengths.turn),
     }
+
+
+def resid_cosine(attn: Addition, mlp: Addition, turn: np.ndarray | float) -> np.ndarray:
+    """cos(block input, block output) of two additions; `turn` as of `Strengths`."""
+    turned = [(1 + ratio * cos) / growth(ratio, cos) for ratio, cos in (attn, mlp)]
+    aside = [np.sqrt(np.maximum(0, 1 - cos**2)) for cos in turned]
+    return np.asarray(turned[0] * turned[1] + turn * aside[0] * aside[1])
+
+
+def growth(ratio: np.ndarray, cos: np.ndarray) -> np.ndarray:
+    """‖x + w‖ / ‖x‖ of writes w that are `ratio` times as long as the residual x."""
+    return np.asarray(np.sqrt(1 + ratio**2 + 2 * ratio * cos))
+
+
+def _cosines(writes: Writes, noise: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Cosines of the writes whose sizes are `noise` times the typical ones; `alone` is standard normal."""
+    of_cos = writes.cos + writes.cos_spread * np.sqrt(1 - writes.together**2) * alone
+    cosines: np.ndarray = np.tanh(of_cos + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
+    return cosines
+
+
+def _to_ratios(
+    stream: np.ndarray, mlp_write: np.ndarray, attn_write: np.ndarray, mlp_cos: np.ndarray, attn_cos: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Writes as multiples of the residual they are added to, which is `stream` before block 0."""
+    mlp_ratio, attn_ratio = np.empty_like(mlp_write), np.empty_like(attn_write)
+    for layer in range(mlp_write.shape[1]):
+        for write, cos, ratio in ((attn_write, attn_cos, attn_ratio), (mlp_write, mlp_cos, mlp_ratio)):
+            ratio[:, layer] = write[:, layer] / stream
+            stream = stream * growth(ratio[:, layer], cos[:, layer])
+    return mlp_ratio, attn_ratio
 
 
 def peaks(model: SimulatedModel, text: SimulatedTokens, mlp_out_norm: np.ndarray) -> Peaks:
@@ -98,6 +142,7 @@ def _peaks_of_run(
     energy = (strength**2).sum(axis=-1)
     rest_energy = rest * _mean_square_below(np.log(strength[..., -1]) / _TAIL)
     coherence = random.lognormal(0, 0.15, energy.shape)  # neurons that point the same way add up to more
+    coherence *= model.strengths[text.prompt_class].coherence
     scale = mlp_out_norm / np.sqrt((energy + rest_energy) * coherence)
     share = energy / (energy + rest_energy)
     write = scale[..., None] * strength
@@ -143,6 +188,17 @@ def _mean_square_below(exponential: np.ndarray) -> np.ndarray:
     return np.asarray(index / (index - 2) * np.expm1((2 * _TAIL - 1) * exponential) / np.expm1(-exponential))
 
 
+def neuron_norm_per_output(d_ff: int, top_k: int) -> float:
+    """Typical `neuron_norm` / `mlp_out_norm` where column norms are about 1."""
+    random = np.random.default_rng(0)
+    strength = np.exp(_TAIL * _largest_exponentials(random, (_DRAWS, 1, top_k), d_ff))[:, 0]
+    column = random.lognormal(0, COLUMN_SPREAD, strength.shape)
+    rest = (d_ff - top_k) * _mean_square_below(np.log(strength[:, -1]) / _TAIL)
+    of_rest = rest * np.exp(2 * COLUMN_SPREAD**2)  # E of the column norms' squares upside down
+    norm = ((strength / column) ** 2).sum(axis=-1) + of_rest
+    return float(np.exp(0.5 * np.log(norm / ((strength**2).sum(axis=-1) + rest)).mean()))
+
+
 class Summaries:
     """Makes `prompt_mean`, `prompt_max` and `prompt_min` of prompts.
 
@@ -165,12 +221,10 @@ class Summaries:
     def _typical_weakest(self) -> np.ndarray:
         """The weakest peak of a token in each layer, where every random number of `norms` and `peaks` is typical."""
         model, shape = self.model, self.model.shape
-        to_middle, to_end = np.sqrt(1 + model.attn_ratio**2), np.sqrt(1 + model.mlp_ratio**2)
-        start = 0.05 * np.sqrt(shape.d_model) * np.cumprod(np.concatenate([[1], (to_middle * to_end)[:-1]]))
         largest = np.log(shape.d_ff / (np.arange(shape.top_k) + 0.5))
         energy = np.exp(2 * _TAIL * largest).sum()
         energy += (shape.d_ff - shape.top_k) * float(_mean_square_below(largest[-1:])[0])
-        return np.asarray(model.mlp_ratio * start * to_middle / np.sqrt(energy) * np.exp(_TAIL * largest[-1]))
+        return np.asarray(model.strengths[0].typical_output() / np.sqrt(energy) * np.exp(_TAIL * largest[-1]))
 
     def of(self, text: SimulatedTokens, found: Peaks) -> dict[str, np.ndarray]:
         """The three summaries of one prompt, shape (1, layer, neuron); NaN where it has no user token."""
@@ -197,7 +251,7 @@ class Summaries:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean, maximum and minimum of each neuron over its `others` tokens; float32, as is everything of this size."""
         shape, size = self.model.shape, others.shape
-        own, pair = shape.random("prompts", text.index), shape.random("pairs", text.index // 2)
+        own, pair = shape.random("prompts", text.index), shape.random("pairs", self.model.cast.pair_of(text.index))
         mean = own.standard_normal(size, np.float32) * np.float32(np.sqrt(1 - _PAIR_SHARE))
         mean += pair.standard_normal(size, np.float32) * np.float32(np.sqrt(_PAIR_SHARE))
         mean *= np.float32(_NEURON_SPREAD)

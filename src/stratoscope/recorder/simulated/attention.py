@@ -12,6 +12,7 @@ import numpy as np
 
 from stratoscope.recorder.simulated.model import ANOMALY_MASS, SimulatedModel, SimulatedTokens
 
+FIRST_SPREAD = 0.4  # of the log odds of the first token
 _ANOMALY_FIRST = 0.1  # mass that the odd head leaves for the first token
 _ANOMALY_WEIGHT = ANOMALY_MASS / (1 - _ANOMALY_FIRST - ANOMALY_MASS)  # of the unusual token, relative to all others
 _CELLS_AT_ONCE = 2**16  # keeps long prompts within the processor's cache
@@ -21,11 +22,15 @@ _PAIRS_AT_ONCE = 2**20  # times heads: keeps them small in memory
 def first_and_weights(model: SimulatedModel, text: SimulatedTokens) -> tuple[np.ndarray, np.ndarray]:
     """f and g of every layer and head, both of shape (token, layer, head); g of the first token is 0."""
     shape, length = model.shape, len(text.words)
-    random = shape.random("attention", text.index)
+    strengths = model.strengths[text.prompt_class]
+    random = shape.random("attention", model.drawn_as(text.index))
     size = (length, shape.layers, shape.heads)
-    first = 1 / (1 + np.exp(-model.head_sink - random.normal(0, 0.4, size)))
+    sink = strengths.head_contrast[:, None] * model.head_sink + strengths.head_sink[:, None]
+    sign = model.sign(text.index)
+    first = 1 / (1 + np.exp(-sink - sign * random.normal(0, FIRST_SPREAD, size)))
     nearness = np.arange(length)[:, None, None] / length
-    weight = np.exp(random.normal(0, 0.7, size) + model.head_reach * nearness)
+    reach = model.head_reach + strengths.head_reach[:, None]
+    weight = np.exp(sign * random.normal(0, strengths.head_spread[:, None], size) + reach * nearness)
     first[0], weight[0] = 1, 0
     at = model.anomaly
     if at and at.prompt == text.index:
@@ -71,12 +76,13 @@ def attention(model: SimulatedModel, text: SimulatedTokens, attn_write_norm: np.
     step = max(1, _CELLS_AT_ONCE // first[:, 0].size)
     for layer in range(0, model.shape.layers, step):
         here = np.s_[:, layer : layer + step]
-        for name, part in _summaries(first[here], weight[here]).items():
+        for name, part in summaries(first[here], weight[here]).items():
             values.setdefault(name, np.empty(first.shape, np.float32))[here] = part
     return values
 
 
-def _summaries(first: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+def summaries(first: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """What f and g of shape (token, …) make of each quantity that is about attention weights."""
     query = np.arange(len(first), dtype=float)[:, None, None]
     rest, total = 1 - first, np.cumsum(weight, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 is NaN: undefined, as the quantities want it
@@ -119,9 +125,14 @@ def _x_log_x(values: np.ndarray) -> np.ndarray:
 def _value_norm(model: SimulatedModel, text: SimulatedTokens, attn_write_norm: np.ndarray) -> np.ndarray:
     """Heads that write at right angles, so that their squares add up to the square of the attention write."""
     shape = model.shape
-    logits = shape.random("attention", shape.prompts + text.index).normal(
-        0, 0.7, (len(text.words), shape.layers, shape.heads)
-    )
-    share = np.exp(logits)
+    random = shape.random("attention", shape.prompts + text.index)
+    share = shares_of_heads(random, (len(text.words), shape.layers, shape.heads))
+    moved = model.strengths[text.prompt_class].moved
+    return np.asarray((attn_write_norm * moved)[..., None] * np.sqrt(share))
+
+
+def shares_of_heads(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Which share of the square of an attention write is each head's; heads along the last axis."""
+    share: np.ndarray = np.exp(random.normal(0, 0.7, size))
     share /= share.sum(axis=-1, keepdims=True)
-    return attn_write_norm[..., None] * np.sqrt(share)
+    return share

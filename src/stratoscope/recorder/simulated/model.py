@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from stratoscope import defaults
-from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins
+from stratoscope.recorder.simulated.cast import CLASSES, Cast
+from stratoscope.recorder.simulated.strengths import Likeness, usual
+from stratoscope.recorder.simulated.vocabulary import CRITICAL_THINGS, UNUSUAL, WORDS, code, twins, unlike_any_other
 from stratoscope.trace.lenses import JACOBIAN_LENS, LOGIT_LENS, name_of_half, name_of_part
 
-CLASSES = ("critical", "neutral")
 EFFECTS = (3.0, -2.0, 1.5, 1.0)  # Cohen's d of the class-selective neurons
 PEAK_SHARE = 0.5  # of the critical prompts' user tokens, where the planted neuron is the strongest peak
+COLUMN_SPREAD = 0.25  # of the logarithms of ‖W_:,i‖₂
 SINK_RATIO = 25.0  # MLP write / residual of the first token in the sink's layer
 SINK_MASS = 0.7  # median attention on the first token
 ANOMALY_MASS = 0.8  # least attention on the unusual token
@@ -29,7 +31,7 @@ ROUTE_WEIGHT = 0.6  # … and another head, later, from the middle of the prompt
 
 _STREAMS = ("model", "lengths", "words", "norms", "peaks", "prompts", "pairs", "attention", "heads", "neurons",
             "suppressors", "contributions", "sources", "final norm", "at answer", "neuron effects", "head effects",
-            "written", "read", "lens", "routes", "route effects")  # fmt: skip
+            "written", "read", "lens", "routes", "route effects", "likeness")  # fmt: skip
 # a new one goes to the end: the numbers of the others stay
 
 
@@ -38,7 +40,8 @@ class SimulationSize:
     """Sizes of a simulation; `tokens` are the fewest and the most tokens of a prompt.
 
     `anomaly` says whether a head is routed oddly in one prompt; `targets` and `against` are the tokens whose logits are
-    explained, `every_position` whether lenses read every token rather than the last ones.
+    explained, `every_position` whether lenses read every token rather than the last ones. `like` is what it resembles:
+    its classes, lengths and strengths; nothing is planted then but the sink.
     """
 
     prompts: int
@@ -53,6 +56,7 @@ class SimulationSize:
     targets: tuple[str, ...] = ()
     against: str | None = None
     every_position: bool = False
+    like: Likeness | None = None
 
     def random(self, stream: str, index: int = 0) -> np.random.Generator:
         """A generator of its own for each purpose and prompt, so that no choice of groups changes another's values."""
@@ -61,9 +65,22 @@ class SimulationSize:
 
 @dataclass(frozen=True)
 class SimulatedTokens:
-    """The tokens of one prompt: token ids, the template it begins with, and whether it is the critical twin."""
+    """The tokens of one prompt.
+
+    Attributes
+    ----------
+    index, prompt_class
+        Number of the prompt, and of its class.
+    words
+        Token ids.
+    template
+        The template it begins with.
+    critical
+        Whether it is a critical twin.
+    """
 
     index: int
+    prompt_class: int
     words: np.ndarray
     template: int
     critical: bool
@@ -120,8 +137,10 @@ class SimulatedModel:
     ----------
     column_norm : ndarray, shape (layer, neuron)
         ‖W_:,i‖₂ of the pretended down projections.
-    mlp_ratio, attn_ratio : ndarray, shape (layer,)
-        Typical write / residual: strong at both ends of the model, weak between.
+    cast
+        Which prompts there are.
+    strengths
+        What is typical of the prompts of each class.
     neuron_order : ndarray, shape (layer, neuron)
         All neurons; those that are planted stand last, behind `free_neurons` (layer,) others.
     usual_place : ndarray, shape (word, layer, k)
@@ -132,10 +151,10 @@ class SimulatedModel:
         self.shape = shape
         random = shape.random("model")
         size = (shape.layers, shape.d_ff)
-        depth = np.arange(shape.layers)
-        ends = 0.5 * np.exp(-depth / 1.5) + 0.25 * np.exp((depth - depth[-1]) / 1.5)
-        self.mlp_ratio, self.attn_ratio = 0.22 + ends, 0.15 + 0.7 * ends
-        self.column_norm = random.lognormal(0, 0.25, size)
+        like = shape.like
+        self.cast = like.cast if like else Cast.of_twins(shape.prompts)
+        self.strengths = like.strengths if like else (usual(shape.layers, shape.d_model),) * len(CLASSES)
+        self.column_norm = random.lognormal(0, COLUMN_SPREAD, size) * (like.column_level[:, None] if like else 1)
         self.lengths = self._lengths()
         self.selective, self.peak, self.sink = self._plant_neurons(random)
         self.anomaly = self._plant_anomaly(random)
@@ -145,8 +164,10 @@ class SimulatedModel:
         steps = random.integers(1, 2 + (self.free_neurons[:, None] - shape.top_k) // shape.top_k, self._usual_shape)
         start = random.integers(0, shape.d_ff, self._usual_shape[:2])
         self.usual_place = start[..., None] + np.cumsum(steps, axis=-1)
-        self.head_sink = random.normal(np.log(SINK_MASS / (1 - SINK_MASS)), 0.8, (shape.layers, shape.heads))
-        self.head_reach = random.uniform(0, 3, (shape.layers, shape.heads))
+        self.head_sink: np.ndarray
+        self.head_reach: np.ndarray
+        heads = (like.head_sink, like.head_reach) if like else heads_at_random(random, (shape.layers, shape.heads))
+        self.head_sink, self.head_reach = heads
 
     @property
     def _usual_shape(self) -> tuple[int, int, int]:
@@ -154,8 +175,12 @@ class SimulatedModel:
 
     def _lengths(self) -> np.ndarray:
         """Tokens of each prompt; twins are equally long."""
+        random = self.shape.random("lengths")
+        if like := self.shape.like:
+            of_classes = zip(like.lengths, like.cast.counts, strict=True)
+            return np.concatenate([_spaced_evenly(random, *ends, count) for ends, count in of_classes])
         low, high = self.shape.tokens
-        pairs = self.shape.random("lengths").integers(low, high + 1, -(-self.shape.prompts // 2))
+        pairs = random.integers(low, high + 1, -(-self.shape.prompts // 2))
         return np.repeat(pairs, 2)[: self.shape.prompts]
 
     def _plant_neurons(
@@ -167,6 +192,8 @@ class SimulatedModel:
         sink_layer = min(2, shape.layers - 1)
         if shape.d_ff < shape.top_k + len(EFFECTS) + 2:
             return [], None, (sink_layer, -1)
+        if shape.like:
+            return [], None, (sink_layer, neurons[-1])
         places = [int(shape.layers * part) for part in (0.4, 0.5, 0.6, 0.8)]
         selective = list(zip(places, neurons[: len(EFFECTS)], EFFECTS, strict=True))
         return selective, (shape.layers // 2, neurons[-2]), (sink_layer, neurons[-1])
@@ -232,31 +259,36 @@ class SimulatedModel:
             order[layer] = np.concatenate([mixed[~np.isin(mixed, kept)], kept])
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
+    def drawn_as(self, index: int) -> int:
+        """The prompt by whose random numbers one is drawn: in a look-alike two after each other are drawn by the same.
+
+        What is above the mean in one is below it in the other, so that together they are like their class (`sign`).
+        """
+        return index - self.cast.number_of(index) % 2 if self.shape.like else index
+
+    def sign(self, index: int) -> int:
+        """−1 where a prompt is drawn the other way round, else 1."""
+        return 1 if self.drawn_as(index) == index else -1
+
+    def differences(self, index: int) -> np.ndarray:
+        """How a prompt of a look-alike differs from its class, in units of their spread, (kind of number, layer)."""
+        size = (4, self.shape.layers)
+        if not self.shape.like:
+            return np.zeros(size)
+        return self.sign(index) * self.shape.random("likeness", 1 + self.drawn_as(index)).standard_normal(size)
+
     def text(self, index: int) -> SimulatedTokens:
         """The words of a prompt."""
-        critical, neutral, template = twins(self.shape.random("words", index // 2), int(self.lengths[index]))
-        words = neutral if index % 2 else critical
+        random, length = self.shape.random("words", self.cast.pair_of(index)), int(self.lengths[index])
+        of_class = self.cast.class_of(index)
+        if self.shape.like:
+            words, template = unlike_any_other(random, length)
+            return SimulatedTokens(index, of_class, words, template, critical=False)
+        critical, neutral, template = twins(random, length)
+        words = neutral if of_class else critical
         if self.anomaly and index == self.anomaly.prompt:
             words[self.anomaly.token] = code(UNUSUAL)
-        return SimulatedTokens(index, words, template, critical=index % 2 == 0)
-
-    def names(self, text: SimulatedTokens) -> dict[str, str]:
-        """`prompt_id`, `prompt_class`, `pair` and `group` of a prompt."""
-        pair = text.index // 2
-        has_twin = 2 * pair + 1 < self.shape.prompts
-        return {
-            "prompt_id": self.identity(text.index),
-            "prompt_class": CLASSES[text.index % 2],
-            "pair": self._number(pair) if has_twin else "",
-            "group": f"template-{text.template + 1}",
-        }
-
-    def identity(self, index: int) -> str:
-        """The id of a prompt."""
-        return f"{CLASSES[index % 2]}-{self._number(index // 2)}"
-
-    def _number(self, pair: int) -> str:
-        return f"{pair + 1:0{len(str(-(-self.shape.prompts // 2)))}d}"
+        return SimulatedTokens(index, of_class, words, template, critical=of_class == 0)
 
     def planted(self, kinds: Collection[str]) -> list[dict[str, Any]]:
         """What was planted of these kinds, with its size, as JSON."""
@@ -273,7 +305,8 @@ class SimulatedModel:
         measure = "mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak"
         layer, neuron = self.sink
         yield _entry("sink", SINK_RATIO, measure, token=0, layer=layer, neuron=neuron)
-        yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
+        if not self.shape.like:
+            yield _entry("attention_sink", SINK_MASS, "median of attn_first", token=0)
         for one in self.suppressors:
             place = "at the answer position" if one.at_answer else "at the trigger"
             measure = f"total effect on the first target {place} of prompts that hold a trigger, which sets it off"
@@ -290,12 +323,23 @@ class SimulatedModel:
         if self.anomaly:
             measure, at = "least share of the attention of every later token that goes to this token", self.anomaly
             where: dict[str, Any] = {
-                "prompt": self.identity(at.prompt),
+                "prompt": self.cast.identity(at.prompt),
                 "token": at.token,
                 "layer": at.layer,
                 "head": at.head,
             }
             yield _entry("routing_anomaly", ANOMALY_MASS, measure, **where)
+
+
+def _spaced_evenly(random: np.random.Generator, low: int, high: int, count: int) -> np.ndarray:
+    """Lengths of prompts in any order, their mean midway between the ends; two after each other are equally long."""
+    pairs = np.round(np.linspace(low, high, -(-count // 2)) if count > 2 else [(low + high) / 2]).astype(int)
+    return np.repeat(random.permutation(pairs), 2)[:count]
+
+
+def heads_at_random(random: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Log odds of the first token, and preference for near tokens, of each head."""
+    return random.normal(np.log(SINK_MASS / (1 - SINK_MASS)), 0.8, size), random.uniform(0, 3, size)
 
 
 def _entry(kind: str, effect: float, measure: str, *, prompt_class: str = "", **where: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _SENTENCES = (
 _TOPICS = (("medicine", "lemonade"), ("knife", "spoon"), ("ladder", "carpet"), ("fever", "recipe"), ("wire", "ribbon"))
 _AWKWARD = ("\n", "$", "🙂", "\udce4", " naïve", '"', " שלום", "<b>")  # each has spoilt somebody's picture
 _AWKWARD_SHARE = 0.06
+_EXCHANGED_SHARE = 0.4
 
 
 def _spelled(sentence: str) -> list[str]:
@@ -35,6 +36,10 @@ _PLACE = {word: place for place, word in enumerate(WORDS)}
 CRITICAL_THINGS = np.array([_PLACE[f" {thing}"] for thing, _ in _TOPICS])  # what critical prompts are about
 _CODES = [np.array([_PLACE[word] for word in template]) for template in _TEMPLATES]
 _AWKWARD_CODES = np.array([_PLACE[word] for word in _AWKWARD])
+
+# what any prompt may hold, whatever its class
+_HARMLESS = np.unique([*(_PLACE[word] for word in chain(*_TEMPLATES) if word != f" {_THING}"),
+                       *(_PLACE[f" {thing}"] for _, thing in _TOPICS)])  # fmt: skip
 
 
 def code(word: str) -> int:
@@ -59,3 +64,16 @@ def twins(random: np.random.Generator, length: int) -> tuple[np.ndarray, np.ndar
     things = np.array([[_PLACE[f" {thing}"] for thing in topic] for topic in _TOPICS])
     critical, neutral = (np.where(about, things[topics, side], words) for side in (0, 1))
     return critical, neutral, int(order[0])
+
+
+def unlike_any_other(random: np.random.Generator, length: int) -> tuple[np.ndarray, int]:
+    """A prompt of which no other is a near-duplicate: a neutral one with many of its words exchanged.
+
+    Returns
+    -------
+    tuple
+        Token ids, shape (length,), and the number of the template it begins with.
+    """
+    _, words, template = twins(random, length)
+    exchanged = (random.random(length) < _EXCHANGED_SHARE) & (np.arange(length) > 0)
+    return np.where(exchanged, random.choice(_HARMLESS, length), words), template

@@ -1,0 +1,217 @@
+"""Class profiles as they were published: all that a look-alike may know of the recording behind them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope import names
+from stratoscope.analysis.results.result import is_result, open_result, table_in
+from stratoscope.errors import InputError, printable_line
+from stratoscope.replacing import refuse_absent
+from stratoscope.trace.arrays import Floats
+from stratoscope.trace.format.place import is_trace
+from stratoscope.words import counted
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KIND = "profiles"
+TAKEN = (  # quantities whose profiles a look-alike takes over
+    "mlp_write_ratio",
+    "attn_write_ratio",
+    "mlp_write_norm",
+    "attn_write_norm",
+    "mlp_out_norm",
+    "mlp_write_cos",
+    "attn_write_cos",
+    "resid_norm",
+    "resid_cos",
+    "neuron_norm",
+    "attn_first",
+    "attn_entropy",
+    "attn_entropy_nosink",
+    "attn_distance",
+    "attn_distance_nosink",
+    "attn_value_norm",
+)
+_MOST = {"layers": 1000, "d_model": 10**6, "d_ff": 10**6, "heads": 1000}  # no model has more
+_MOST_CELLS = 2**26  # layers × neurons
+_MOST_CLASSES, _MOST_PROMPTS, _MOST_TOKENS = 100, 10**6, 10**5  # tokens: of a prompt
+_LONGEST_NAME = 200  # characters of a class's name
+_FACTS = {"d_model": "d_model", "d_ff": "d_ff", "heads": "n_heads"}  # size → what the model's facts call it
+_LARGEST_LOG = 60.0  # ±: beyond, numbers are no norms of a network
+_SCALE = "scale"
+_PUBLISH = "Give a folder that `stratoscope publish TRACE --level aggregate -o FOLDER` wrote."
+
+
+@dataclass(frozen=True)
+class PublishedClass:
+    """A class: its name, about how many prompts it has, and about how many tokens a prompt has."""
+
+    name: str
+    prompts: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published.
+
+    Attributes
+    ----------
+    level, promise
+        "aggregate" or "private", and what was promised of it.
+    classes
+        Those of which profiles were published.
+    sizes
+        `layers`, and as far as they are known `d_model`, `d_ff` and `heads`.
+    profiles
+        Quantity → (class, layer or depth); natural logarithms of what has a logarithmic scale, NaN where nothing was
+        published.
+    """
+
+    level: str
+    promise: str
+    classes: tuple[PublishedClass, ...]
+    sizes: Mapping[str, int]
+    profiles: Mapping[str, Floats]
+
+    @property
+    def sha256(self) -> str:
+        """Of all of it: whoever holds the published file gets the same."""
+        classes = [[one.name, one.prompts, one.tokens] for one in self.classes]
+        said = json.dumps([self.level, classes, sorted(self.sizes.items()), sorted(self.profiles)])
+        digest = sha256(said.encode())
+        for name in sorted(self.profiles):
+            digest.update(np.ascontiguousarray(self.profiles[name], "<f8").tobytes())
+        return digest.hexdigest()
+
+    def of_class(self, number: int) -> dict[str, Floats]:
+        """The profiles of one class."""
+        return {name: values[number] for name, values in self.profiles.items()}
+
+
+def read_published(given: str | os.PathLike[str] | xr.DataTree) -> Published:
+    """What a Result of kind "profiles", or the folder of one, says.
+
+    Raises
+    ------
+    InputError
+        It is something else, says too little, or holds numbers that no published profiles hold.
+    """
+    result = _opened(given)
+    summary = result.attrs["summary"]
+    level, promise = summary.get("level"), printable_line(str(summary.get("promise", "")))[:_LONGEST_NAME]
+    _require(level in (names.AGGREGATE, names.PRIVATE), f"profiles at the level {str(level)[:40]!r}")
+    classes = _classes(result)
+    profiles, layers = _profiles(result, [one.name for one in classes])
+    sizes = {"layers": layers, **_sizes(summary.get("model"), layers)}
+    return Published(level, promise, classes, sizes, profiles)
+
+
+def _opened(given: str | os.PathLike[str] | xr.DataTree) -> xr.DataTree:
+    import xarray as xr
+
+    if isinstance(given, xr.DataTree) and is_result(given, KIND):
+        return given
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        refuse_absent(path, "publication", InputError)
+        if not is_trace(path):
+            result = open_result(path)
+            if is_result(result, KIND):
+                return result
+            what = f"a Result of {result.attrs['kind']}"
+        else:
+            what = "a trace"
+        raise InputError(
+            f"a look-alike is made of published class profiles, not of {what}", where=str(path), fix=_PUBLISH
+        )
+    raise InputError("a look-alike is made of published class profiles", where="like", fix=_PUBLISH)
+
+
+def _classes(result: xr.DataTree) -> tuple[PublishedClass, ...]:
+    table = _table(result, "classes")
+    columns = [_column(table, name).ravel().tolist() for name in ("prompt_class", "prompts", "tokens")]
+    called, prompts, tokens = columns
+    _require(0 < len(called) <= _MOST_CLASSES, f"{counted(len(called), 'class')}")
+    _require(len(set(called)) == len(called), "two classes of one name")
+    _require(all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in called), "a class without a name")
+    _require(_whole(prompts, _MOST_PROMPTS), "a number of prompts that no trace has")
+    _require(_whole(tokens, _MOST_TOKENS), "a number of tokens that no prompt has")
+    return tuple(PublishedClass(*row) for row in zip(called, prompts, tokens, strict=True))
+
+
+def _whole(values: list[Any], most: int) -> bool:
+    return all(isinstance(value, int) and 1 <= value <= most for value in values)
+
+
+def _sizes(model: Any, layers: int) -> dict[str, int]:
+    """Sizes of the model, as far as they were published."""
+    facts = model if isinstance(model, Mapping) else {}
+    there = facts.get("n_layers", layers)
+    _require(there == layers, f"profiles of {layers} of {str(there)[:20]} layers: a look-alike needs all of them")
+    found = {size: facts[name] for size, name in _FACTS.items() if facts.get(name) is not None}
+    for size, value in found.items():
+        sound = type(value) is int and 1 <= value <= _MOST[size]
+        _require(sound, f"a model whose {_FACTS[size]} is {str(value)[:20]}")
+    _require(layers * found.get("d_ff", 1) <= _MOST_CELLS, "a model of more neurons than any has")
+    return found
+
+
+def _profiles(result: xr.DataTree, classes: list[str]) -> tuple[dict[str, Floats], int]:
+    """The profiles that a look-alike takes over, and how many layers they have."""
+    found = {}
+    layers = set()
+    there = result.children[KIND].children if KIND in result.children else ()
+    for name in [name for name in TAKEN if name in there]:
+        table, kind = _table(result, f"{KIND}/{name}"), names.QUANTITIES[name].row_kind
+        mean, rows = _column(table, "mean"), _column(table, kind)
+        whole = mean.ndim == 2 and mean.shape == (len(classes), len(rows)) and mean.dtype.kind == "f"
+        same = whole and _column(table, "prompt_class").tolist() == classes
+        extra = 1 if kind == names.DEPTH else 0
+        _require(same and len(rows) > extra, f"a profile of {name} that is damaged")
+        _require(rows.tolist() == list(range(len(rows))), f"a profile of {name} of some {kind}s only")
+        layers.add(len(rows) - extra)
+        found[name] = _on_scale(name, mean.astype(np.float64), str(table["mean"].attrs.get(_SCALE, "")))
+    _require(bool(found), "none of the profiles that a look-alike is made of: " + ", ".join(TAKEN[:4]) + ", …")
+    _require(len(layers) == 1, "profiles of different numbers of layers")
+    (count,) = layers
+    _require(count <= _MOST["layers"], f"profiles of {count:,} layers")
+    return found, count
+
+
+def _on_scale(name: str, mean: Floats, scale: str) -> Floats:
+    """A profile as `Published` has it."""
+    log = names.QUANTITIES[name].log
+    _require(scale == ("log2" if log else "linear"), f"a profile of {name} on another scale than its own")
+    _require(not np.isnan(mean).all(), f"a profile of {name} without a number")
+    values = mean * np.log(2) if log else mean
+    known = values[np.isfinite(values)]
+    _require(not np.isinf(values).any() and (np.abs(known) <= _LARGEST_LOG).all(), f"a profile of {name} out of range")
+    return values
+
+
+def _table(result: xr.DataTree, path: str) -> xr.Dataset:
+    try:
+        return table_in(result, path)
+    except KeyError:
+        raise InputError(f"these profiles lack their table {path!r}", where="like", fix=_PUBLISH) from None
+
+
+def _column(table: xr.Dataset, name: str) -> np.ndarray:
+    _require(name in table.variables, f"a table without {name!r}")
+    return np.asarray(table.variables[name].values)
+
+
+def _require(holds: bool | np.bool_, what: str) -> None:
+    if not holds:
+        raise InputError(f"it holds {what}", where="like", fix=_PUBLISH)
