@@ -69,6 +69,13 @@ def _tell(done: Audit) -> None:
     ]  # fmt: skip
     counts = ("different", "not telling", "allowed", "found")
     console.tell_text("\n" + table(("looked for", *counts), looked, right=counts, width=width))
+    if done.canaries:
+        tried = [
+            (one.kind, f"{one.planted}", f"{one.found}", f"{one.kept}", f"{len(one.left)}", one.refused or "published")
+            for one in done.canaries
+        ]
+        counts = ("markers", "found left in", "kept by the level", "came through")
+        console.tell_text("\n" + table(("canaries", *counts, "what publish said"), tried, right=counts, width=width))
     if done.findings:
         rows = [(one.kind, one.what, one.where, one.fix) for one in done.findings]
         console.tell_text("\n" + table(("found", "what", "where", "what to do"), rows, right=(), width=width))

@@ -86,6 +86,37 @@ class Audited:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """What became of the markers in one kind of input.
+
+    Attributes
+    ----------
+    kind
+        "trace", "CSV", "PNG", …
+    level
+        At which it was published.
+    planted
+        How many markers were put into it.
+    found
+        How many of them the search finds where they are left in: all, or it proves nothing.
+    kept
+        How many the level keeps: at provenance, those in texts and names.
+    left
+        Those that are in what was published and should not be.
+    refused
+        Why nothing was published of it, or only without what was put into the file itself; "" = it was.
+    """
+
+    kind: str
+    level: Level
+    planted: int
+    found: int
+    kept: int
+    left: tuple[str, ...]
+    refused: str
+
+
+@dataclass(frozen=True)
 class Audit:
     """What was opened, what was looked for and what was found.
 
@@ -97,11 +128,14 @@ class Audit:
         What was looked for.
     findings
         What should not be there.
+    canaries
+        What became of markers; none where none were asked for.
     """
 
     audited: tuple[Audited, ...]
     looked: tuple[Looked, ...]
     findings: tuple[Finding, ...]
+    canaries: tuple[Canary, ...] = ()
 
     @property
     def found(self) -> bool:
