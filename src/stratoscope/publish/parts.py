@@ -46,8 +46,8 @@ class Original:
         """The same, of which more is published together."""
         import numpy as np
 
-        known = self.prompts is not None and other.prompts is not None
-        prompts = np.union1d(self.prompts, other.prompts) if known else None
+        of_both = [one for one in (self.prompts, other.prompts) if one is not None]
+        prompts = np.union1d(*of_both) if len(of_both) == 2 else None
         return replace(self, prompts=prompts, fields=tuple(dict.fromkeys((*self.fields, *other.fields))))
 
 

@@ -15,6 +15,7 @@ from stratoscope.names import PRIVATE
 from stratoscope.publish import inputs
 from stratoscope.publish.asked import Asked
 from stratoscope.publish.inputs import kind_of
+from stratoscope.publish.ledger import ENDING
 from stratoscope.publish.parts import Original, Part, part_of
 
 _FOLDER = replacing.Kind("publication", "", lambda _: False, lambda *_: False, InputError)
@@ -110,6 +111,8 @@ def refuse_folder(out: Path) -> None:
 def _look_into(folder: Path, found: list[tuple[Path, bool]], left_out: list[str]) -> None:
     """What of a folder can be published, by name; hidden files and links are not looked at."""
     for path in sorted(folder.iterdir()):
+        if path.name.endswith(ENDING):
+            continue
         if path.name.startswith(".") or path.is_symlink():
             left_out.append(f"Not published: {path.name}, which is hidden or a link.")
             continue
