@@ -17,9 +17,9 @@ from stratoscope.publish.audit.canary import canaries
 from stratoscope.publish.audit.needles import GONE_AT, Needles, of_original
 from stratoscope.publish.audit.outcome import Audit, Audited, Canary, Finding, Looked
 from stratoscope.publish.audit.own_words import OwnWords
-from stratoscope.publish.audit.patterns import IDENTIFIERS, PATTERNS
 from stratoscope.publish.audit.reading import Reading, read
 from stratoscope.publish.audit.search import Search, add_machine
+from stratoscope.publish.patterns import IDENTIFIERS, PATTERNS
 from stratoscope.trace.opened import opened
 from stratoscope.words import counted, listed, quoted
 
@@ -92,11 +92,9 @@ def audit(
     search, say = Search(needles), progress or silent
     seen = [read(root, search, say) for root in roots]
     judged = [_Judged(one, level) for one in seen]
-    tried = [
-        one
-        for level in (dict.fromkeys(one.level for one in judged) if canary and opened_original is not None else ())
-        for one in canaries(opened_original, level, say)
-    ]
+    levels = dict.fromkeys(one.level for one in judged)
+    marked = opened_original if canary else None
+    tried = [] if marked is None else [one for level in levels for one in canaries(marked, level, say)]
     findings = [finding for one in judged for finding in one.findings()]
     return Audit(
         tuple(one.audited for one in judged),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import string
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class Canaries:
         def key() -> str:
             return "sk-" + "".join(draw.choice(string.ascii_letters + string.digits) for _ in range(32))
 
-        made = {
+        made: dict[str, Callable[[], str]] = {
             WORDS: word,
             PROMPTS: lambda: f"{word()}-{draw.randrange(100)}",
             PAIRS: word,
@@ -89,8 +89,12 @@ class Canaries:
             {name: found for name, found in columns.items() if found is not None}
         ).assign_attrs(self._attributes(dataset.attrs))
 
-    def _in(self, dataset: xr.Dataset, name: str, markers: Sequence[str], places: Sequence[int] = ()) -> Any:
+    def _in(
+        self, dataset: xr.Dataset, name: str, markers: Sequence[str], places: Sequence[int] = ()
+    ) -> xr.Variable | None:
         """A column of texts with markers at some places, all of them if there are as many."""
+        import xarray as xr
+
         if name not in dataset.variables:
             return None
         texts = [str(one) for one in dataset[name].values]
@@ -98,7 +102,7 @@ class Canaries:
         step = max(1, len(chosen) // len(markers))
         for place, marker in zip(chosen[::step], markers, strict=False):
             texts[place] = marker
-        return (dataset[name].dims, object_array(texts))
+        return xr.Variable(dataset[name].dims, object_array(texts), fastpath=True)
 
     def _attributes(self, attrs: Mapping[Any, Any]) -> dict[str, Any]:
         """Attributes with markers under keys that a trace has, and under some that nobody listed."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _SEED = 4711
+_DRAWN = (*names.PICTURES, ".html")  # what publishing draws anew of its trace
 
 
 def canaries(original: xr.Dataset, level: Level, say: Progress) -> Iterator[Canary]:
@@ -81,7 +82,8 @@ def _published(path: Path, out: Path, level: Level, trace: Path) -> Path:
     with_tokens = level in (names.PROVENANCE, names.NO_TEXT)
     if path.suffix == ".csv" and not with_tokens:
         out = out.with_suffix("")
-    return publish(path, out, level=level, allow_overlap=True, **({} if path == trace else {"trace": trace})).out
+    drawn_of = trace if path.suffix in _DRAWN else None
+    return publish(path, out, level=level, trace=drawn_of, allow_overlap=True).out
 
 
 def _found(path: Path, search: Search, markers: Canaries) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""The kinds of input that are published, each made of a trace with markers in it, and with markers in the file itself."""
+"""Every kind of input that is published, made of a trace with markers in it, and with markers in the file itself."""
 
 from __future__ import annotations
 
 import csv
+import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,9 +55,10 @@ def inputs_of(planted: xr.Dataset, trace: Path, folder: Path, markers: Canaries)
         path = folder / name
         path.write_bytes(_PLANTED[path.suffix](plain.read_bytes(), "\n".join(markers.all)))
         yield Input(kind, path, plain)
-    result = folder / "result"
-    _result(planted, result, markers)
-    yield Input("result", result, result)
+    for kind, name, make_folder in _FOLDERS:
+        made = folder / name
+        make_folder(planted, made, markers)
+        yield Input(kind, made, made)
 
 
 def _table(planted: xr.Dataset, trace: Path, path: Path) -> None:
@@ -101,6 +103,8 @@ def _result(planted: xr.Dataset, folder: Path, markers: Canaries) -> None:
     save_result(result, folder)
 
 
+_FOLDERS: tuple[tuple[str, str, Callable[[xr.Dataset, Path, Canaries], None]], ...] = (("result", "result", _result),)
+
 # --- markers put into a file itself -----------------------------------------------------------------------------------
 
 
@@ -134,11 +138,14 @@ def _in_pdf(data: bytes, text: str) -> bytes:
 
 def _in_table(data: bytes, text: str) -> bytes:
     """In columns of its own, and in their names."""
-    first, *rows = data.decode("utf-8").splitlines()
+    first, *rows = csv.reader(io.StringIO(data.decode("utf-8"), newline=""))
     marked = text.splitlines()
     cells = [*marked, *[""] * max(0, len(rows) - len(marked))]
-    lines = [f"{first},Remark,{marked[0]}", *(f"{row},{cell},{cell}" for row, cell in zip(rows, cells, strict=False))]
-    return "\n".join(lines).encode() + b"\n"
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow([*first, "Remark", marked[0]])
+    writer.writerows([*row, cell, cell] for row, cell in zip(rows, cells, strict=False))
+    return file.getvalue().encode()
 
 
 _PLANTED: Mapping[str, Callable[[bytes, str], bytes]] = {

@@ -54,7 +54,7 @@ def _bytes_of(match: re.Match[bytes]) -> bytes:
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
-    if match[1].isdigit():
+    if match[1][:1] in b"01234567":
         return bytes([int(match[1], 8) & 0xFF])
     return b"" if match[1].endswith(b"\n") else _LETTERS.get(match[1], match[1])
 
