@@ -245,7 +245,7 @@ def _other_value(param: Any) -> tuple[list[str], Any]:
         return [flag, "p.txt"], Path("p.txt")
     if param.param_type_name == "argument":
         return ["x"], "x" if kind is str else Path("x") if kind is Path else [Path("x")]
-    if param.name in TYPED and kind is not int:
+    if param.name in TYPED and kind not in (int, bool):
         return [flag, TYPED[param.name][0]], TYPED[param.name][1]
     if kind is bool:
         return [param.secondary_opts[0] if param.default else flag], not param.default

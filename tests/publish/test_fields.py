@@ -13,6 +13,8 @@ import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, kept, listed
+from stratoscope.publish.private.centre import KNOWN
+from stratoscope.publish.profiles import OF_THE_MODEL, PROFILED
 from stratoscope.publish.traces import told
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format import schema
@@ -65,6 +67,14 @@ def test_no_array_is_stated_that_the_format_does_not_have() -> None:
     attributes = {*attribute_names(dict.fromkeys((*schema.WRITTEN, "resumed", "merged", schema.PUBLISHED), ""))}
     others = arrays - attributes - made_by_the_reader - {*schema.TEXTS}
     assert [name for name in others if schema.known_layout(name) is None] == []
+
+
+def test_the_table_and_the_class_means_say_the_same_of_what_is_averaged() -> None:
+    averaged = {name for name, field in FIELDS.items() if names.AGGREGATE in field.levels}
+    of_the_model = {f"model.{name}" for name in ("name", *OF_THE_MODEL)}
+    assert averaged & {*names.QUANTITIES} == {*PROFILED, "prompt_mean"}
+    assert averaged - {*names.QUANTITIES} == {"prompt_class", "source", *of_the_model}
+    assert {*KNOWN} <= {name for name in averaged if names.PRIVATE in FIELDS[name].levels}
 
 
 def test_what_nobody_has_stated_is_refused_by_its_name() -> None:

@@ -17,6 +17,9 @@ from stratoscope.publish.inputs import kind_of
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.publish import explain_publication
 from stratoscope.publish.traces import published_trace, told
+from stratoscope.trace.write.from_dataset import write_dataset
+
+ONE = "mlp_write_ratio"  # quantity: of more, the figures cost time
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,60 @@ def test_further_columns_of_a_table_do_not_go_out(tmp_path: Path) -> None:
 def test_a_private_model_keeps_its_write_norms(folder: Path, tmp_path: Path) -> None:
     stratoscope.publish(folder / "one.csv", tmp_path / "p.csv", level="provenance", private_model=True)
     assert (tmp_path / "p.csv").read_text("utf-8").splitlines()[0].endswith("Activation_Norm,Peak_Value")
+
+
+@pytest.fixture
+def many(simulated: xr.Dataset, tmp_path: Path) -> Path:
+    """A trace of enough prompts for every level, with nothing published of it."""
+    write_dataset(simulated, tmp_path / "many.trace")
+    return tmp_path / "many.trace"
+
+
+def test_without_a_level_means_of_classes_go_out_as_a_result(many: Path) -> None:
+    done = stratoscope.publish(many, many.with_name("public"))
+    assert (done.kind, done.level) == ("result", "aggregate")
+    result = stratoscope.open_result(done.out)
+    assert result["profiles/mlp_write_ratio/mean"].shape == (2, 4)
+    assert "about 40 prompts" in done.told[0]
+    assert many.with_name("many.published.jsonl").exists()
+
+
+def test_the_same_prompts_are_not_averaged_twice(many: Path) -> None:
+    stratoscope.publish(many, many.with_name("public"), quantity=ONE)
+    said = _refused(many, many.with_name("again"))
+    assert "--allow-overlap" in said
+    done = stratoscope.publish(many, many.with_name("again"), allow_overlap=True, quantity=ONE)
+    assert any("same prompts" in sentence for sentence in done.told)
+
+
+def test_classes_that_share_no_prompt_are_published_one_after_the_other(many: Path) -> None:
+    for number, name in enumerate(("critical", "neutral")):
+        done = stratoscope.publish(many, many.with_name(str(number)), prompt_class=name, quantity=ONE)
+        assert [*stratoscope.open_result(done.out)["classes"]["prompt_class"].values] == [name]
+
+
+def test_a_private_publication_says_its_numbers(many: Path) -> None:
+    pytest.importorskip("opendp")
+    done = stratoscope.publish(many, many.with_name("public"), level="private", epsilon=4.0)
+    assert "ε = 4" in done.promise
+    assert "signal to noise" in done.told[0]
+    assert PROMISES["private"] != stratoscope.open_result(done.out).attrs["published"]["promise"] == done.promise
+
+
+def test_too_few_prompts_are_refused_with_their_counts(folder: Path, tmp_path: Path) -> None:
+    assert "has 2 prompts" in _refused(folder / "mine.trace", tmp_path / "p")
+
+
+def test_an_option_that_would_do_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
+    assert "says nothing at the level no-text" in _refused(
+        folder / "mine.trace", tmp_path / "p", level="no-text", neurons=True
+    )
+    assert "centre" in _refused(folder / "mine.trace", tmp_path / "p", centre="x")
+
+
+def test_what_names_a_private_model_is_not_in_its_means(many: Path) -> None:
+    done = stratoscope.publish(many, many.with_name("public"), private_model=True, quantity=ONE)
+    assert not {"name", "revision", "weights_sha256"} & {*stratoscope.open_result(done.out).attrs["summary"]["model"]}
 
 
 def test_every_name_of_the_original_is_explained_once(simulated: xr.Dataset) -> None:

@@ -11,6 +11,7 @@ import xarray as xr
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, NO_TEXT, ROW, TOKEN, Level
 from stratoscope.publish.traces import published_trace
+from stratoscope.trace.export.output import check_place
 from stratoscope.trace.labels import object_array
 
 _ADDED = (CSV_PEAK_VALUE, CSV_WRITE_NORM, CSV_EXPERT)  # by `export`, besides the five columns
@@ -48,6 +49,11 @@ def write_csv(public: xr.Dataset, out: Path, *, overwrite: bool = False) -> None
     """Write it as `export` does, as CSV or, where the name says so, as Parquet."""
     from stratoscope.trace.export.csv import export_csv
 
+    export_csv(public, out, parquet=out.suffix.lower() == ".parquet", overwrite=overwrite)
+
+
+def refuse_place(out: Path, *, overwrite: bool) -> None:
+    """Raise where a table may not be written; asked before any work is done."""
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError("is no name of a table", where=str(out), fix=f"Name it {out.stem}.csv or {out.stem}.parquet.")
-    export_csv(public, out, parquet=out.suffix.lower() == ".parquet", overwrite=overwrite)
+    check_place(out, overwrite=overwrite)

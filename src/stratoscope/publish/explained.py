@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from stratoscope.names import AGGREGATE, PRIVATE, Level
+from stratoscope.names import AGGREGATE, PRIVATE, QUANTITIES, Level
 from stratoscope.publish.fields import OF_WEIGHTS, listed
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.traces import told
@@ -97,5 +97,5 @@ def _becomes(name: str, level: Level, there: Iterable[str]) -> tuple[What, str]:
     if level not in field.levels:
         return LEFT_OUT, field.why
     if level in (AGGREGATE, PRIVATE):
-        return AVERAGED, field.why
+        return AVERAGED if name in QUANTITIES else PUBLISHED, field.why
     return (PUBLISHED, field.why) if name in there else (LEFT_OUT, f"{field.why}; {_NOT_SO}")

@@ -62,7 +62,7 @@ class Field:
 _WHO, _WHEN, _TEXT = "says where it was made, or from what", "says when", "is text, or says which"
 _ANEW = "is made anew"
 _SETTING, _PROOF = "how it was recorded", "what was proved while recording"
-_ROOM = "a size, a ratio or a cosine; a class mean of it stays at aggregate"
+_SIZE = "a size, a ratio or a cosine; a class mean of it stays at aggregate"
 
 # fmt: off
 _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, form, why, in which attribute, names
@@ -73,22 +73,24 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     (_TEXT_THERE, ARRAY, "names a prompt; without text it is numbered", "", "prompt_id"),
     (_TEXT_THERE, ARRAY, "says which prompts belong together", "", "pair group"),
     (_MEANS, ARRAY, "the name of a class, as it was given", "", "prompt_class"),
-    (_SHOWN, ARRAY, "a row of an imported CSV", "", "row_token row_layer row_neuron imported_norm"),
+    (_SHOWN, ARRAY, "a row of an imported CSV", "", "row_token row_layer row_neuron"),
+    (_MEANS, ARRAY, _SIZE, "", "imported_norm"),
     (_NEVER, ARRAY, "a further column of a CSV, which may hold anything", "", "column"),
     (_NEVER, ARRAY, "is made from the plan when it is read", "", "opener target lens"),
     # quantities -----------------------------------------------------------------------------------------------------
-    (_MEANS, ARRAY, _ROOM, "",
+    (_MEANS, ARRAY, _SIZE, "",
      "neuron_norm mlp_out_norm mlp_write_norm attn_write_norm mlp_write_ratio attn_write_ratio mlp_write_cos "
      "attn_write_cos resid_norm resid_cos"),
     (_SHOWN, ARRAY, "the strongest neurons of a token, from which the token can be looked up", "",
      "peak_neuron peak_value peak_write peak_share peak_explained peak_expert"),
     (_SHOWN, ARRAY, "the experts of a token", "", "router_expert router_weight"),
-    (_SHOWN, ARRAY, "activations of a prompt; class means of prompt_mean go at aggregate with --neurons", "",
+    ((*_SHOWN, AGGREGATE), ARRAY, "activations of a prompt; class means of them with --neurons only", "",
      "prompt_mean"),
     (_SHOWN, ARRAY, "extremes of a prompt, which tell it apart", "", "prompt_max prompt_min"),
-    (_SHOWN, ARRAY, "attention of a token and head", "",
+    (_MEANS, ARRAY, "attention of a token and head; a class mean over heads of it stays at aggregate", "",
      "attn_received attn_received_nosink attn_entropy attn_entropy_nosink attn_first attn_distance "
-     "attn_distance_nosink attn_null attn_value_norm attention"),
+     "attn_distance_nosink attn_null attn_value_norm"),
+    (_SHOWN, ARRAY, "attention of every pair of tokens", "", "attention"),
     (_SHOWN, ARRAY, "activations of every neuron at a token", "", "neurons active_neurons"),
     (_SHOWN, ARRAY, "how an answer begins, as numbers", "", "opener_log_odds opens_as_refusal"),
     (_TEXT_THERE, ARRAY, "says with which words an answer begins", "", "refusal_pattern"),
@@ -109,7 +111,7 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     # root attributes ------------------------------------------------------------------------------------------------
     (_NEVER, ARRAY, _ANEW, "",
      "format format_version state uuid digest checksums recording_sha256 coordinates published"),
-    (_SHOWN, "real|simulated|imported", "where the numbers come from", "", "source"),
+    (_MEANS, "real|simulated|imported", "where the numbers come from", "", "source"),
     (_SHOWN, "text|tokenizer", "how token texts are spelled", "", "token_spelling"),
     (_SHOWN, "|".join(names.AXES), "what Neuron_ID of an import is", "", "axis"),
     (_NEVER, ARRAY, _WHEN, "", "created finished resumed merged"),
@@ -123,11 +125,12 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     (_NEVER, ARRAY, "free text, rewritten by rule", "receipt", "limits"),
     (_NEVER, ARRAY, "of an array that another version wrote", "", "unknown_arrays"),
     # the model ------------------------------------------------------------------------------------------------------
-    (_SHOWN, _HUB_NAME, "name of a hub model; the name of a folder becomes the architecture", "model", "name"),
-    (_SHOWN, r"[\w.-]{1,64}", "revision of a hub model", "model", "revision"),
-    (_SHOWN, HASH, "which weights", "model", "weights_sha256"),
-    (_SHOWN, WORD, "what the model is", "model", "architecture dtype quantisation attention_implementation"),
-    (_SHOWN, NUMBER, "sizes of the model", "model", "d_model d_ff n_layers n_heads n_kv_heads vocab context"),
+    (_MEANS, _HUB_NAME, "name of a hub model; the name of a folder becomes the architecture", "model", "name"),
+    (_MEANS, r"[\w.-]{1,64}", "revision of a hub model", "model", "revision"),
+    (_MEANS, HASH, "which weights", "model", "weights_sha256"),
+    (_MEANS, WORD, "what the model is", "model", "architecture dtype quantisation"),
+    (_SHOWN, WORD, "what the model is", "model", "attention_implementation"),
+    (_MEANS, NUMBER, "sizes of the model", "model", "d_model d_ff n_layers n_heads n_kv_heads vocab context"),
     (_SHOWN, NUMBER, "sizes of the model", "model.mlps", "layers experts expert_width dense_width"),
     (_NEVER, ARRAY, _WHO, "model", "device"),
     (_NEVER, ARRAY, _WHO, "receipt", "device threads"),

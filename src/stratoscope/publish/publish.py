@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
 
 from stratoscope import defaults
-from stratoscope.errors import InputError, UsageError, refuse_unknown
-from stratoscope.names import LEVELS, NO_TEXT, PROVENANCE, Level
+from stratoscope.errors import InputError
+from stratoscope.names import PRIVATE, Level
 from stratoscope.progress import Progress, silent
-from stratoscope.publish import inputs
-from stratoscope.publish.explained import Explanation, explained
-from stratoscope.publish.inputs import Kind, kind_of
-from stratoscope.publish.levels import PROMISES
-from stratoscope.trace.format.schema import PUBLISHED
-
-WITH_TOKENS = (PROVENANCE, NO_TEXT)  # levels that keep a trace token by token
-_NOT_OFFERED = {
-    "coarse": "two bits of each norm still gave 43 % of the tokens back",
-    "permuted": "from other text of its kind 32 to 69 % of all neurons were put back in their places",
-    "rounded": "of four digits of one norm five candidates were left for a token",
-}
+from stratoscope.publish.asked import Asked
+from stratoscope.publish.explained import Explanation
+from stratoscope.publish.inputs import Kind
+from stratoscope.publish.ledger import Ledger
+from stratoscope.publish.levels import PROMISES, private_promise
+from stratoscope.publish.overlap import Published
+from stratoscope.publish.parts import Original, explanation_of, part_of
+from stratoscope.publish.prompt_keys import Contents, prompt_contents
 
 
 @dataclass(frozen=True)
@@ -58,26 +51,52 @@ def publish(
     level: Level = defaults.LEVEL,
     chat_template: bool = defaults.CHAT_TEMPLATE,
     private_model: bool = False,
+    quantity: str | Sequence[str] | None = None,
+    prompt_class: str | Sequence[str] | None = None,
+    neurons: bool = False,
+    epsilon: float = defaults.EPSILON,
+    delta: float = defaults.DELTA,
+    clip: float = defaults.CLIP,
+    centre: str | os.PathLike[str] | None = None,
+    bands: int | None = None,
+    allow_overlap: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Publication:
     """Rewrite a trace, a CSV file or a result so that others may have it, at a stated level.
 
     Only what a level lists is written, into a new file with a new identity. Whatever is refused is refused before
-    anything is written.
+    anything is written. What was published of which prompts is noted beside the original, in
+    `<name>.published.jsonl`, since two publications of the same prompts give away more than each promises.
 
     Parameters
     ----------
     source
         The original, which is only read.
     out
-        What to write.
+        What to write: a trace or a table as the original is one; at the last two levels the folder of a result.
     level
         "provenance", "no-text", "aggregate" or "private": each keeps less than the one before.
     chat_template
         Keep the chat template at "provenance"; no other level does.
     private_model
         The model's weights are private: leave out what names it, and all from which columns of its weights follow.
+    quantity
+        Of which quantities class means are published, at "aggregate" and "private"; without it the usual ones.
+    prompt_class
+        Of which classes; without it of all.
+    neurons
+        Publish the mean of each neuron too, at "aggregate", which tells far more.
+    epsilon, delta
+        The promise of "private", for the whole publication.
+    clip
+        How far from the centre a prompt may lie, at "private", as a multiple of how far prompts lie usually.
+    centre
+        A result that was published of other prompts, around which is clipped at "private".
+    bands
+        Into how many runs of layers the layers are put at "private"; without it each layer is one.
+    allow_overlap
+        Publish prompts that were published before; what that costs is told.
     overwrite
         Replace what is already there.
     progress
@@ -105,19 +124,31 @@ def publish(
     >>> stratoscope.open_trace("public.trace").attrs["published"]["level"]
     'no-text'
     """
-    path, target, say = Path(source), Path(out), progress or silent
-    original, kind = _read(path, level)
+    asked = Asked(
+        level,
+        chat_template=chat_template,
+        private_model=private_model,
+        quantity=quantity,
+        prompt_class=prompt_class,
+        neurons=neurons,
+        epsilon=epsilon,
+        delta=delta,
+        clip=clip,
+        centre=None if centre is None else Path(centre),
+        bands=bands,
+        allow_overlap=allow_overlap,
+        overwrite=overwrite,
+        progress=progress or silent,
+    )
+    path, target = Path(source), Path(out)
     _refuse_place(target, path)
-    public = _public(original, kind, level, chat_template=chat_template, private_model=private_model)
-    if kind == inputs.CSV:
-        from stratoscope.publish.csv_files import write_csv
-
-        write_csv(public, target, overwrite=overwrite)
-    else:
-        from stratoscope.publish.traces import write_published
-
-        write_published(public, target, overwrite=overwrite, progress=say)
-    return Publication(target, kind, level, PROMISES[level], tuple(_remarks(explained(original, public, level))))
+    part = part_of(path, asked)
+    part.check(target)
+    known = [part.original] if part.original is not None else []
+    cost = _recorded(known, asked)
+    told = part.write(target)
+    said = private_promise(epsilon, delta) if level == PRIVATE else PROMISES[level]
+    return Publication(target, part.kind, level, said, (*told, *cost))
 
 
 def explain_publication(
@@ -134,59 +165,7 @@ def explain_publication(
     source, level, chat_template, private_model
         As in `publish`.
     """
-    original, kind = _read(Path(source), level)
-    if level not in WITH_TOKENS:
-        return explained(original, None, level)
-    public = _public(original, kind, level, chat_template=chat_template, private_model=private_model)
-    return explained(original, public, level)
-
-
-def refuse_level(level: str) -> None:
-    """Raise where there is no such level; of one that others offer, say why there is none here."""
-    if level in _NOT_OFFERED:
-        fix = f"It promises nothing: {_NOT_OFFERED[level]}. Choose one of: {', '.join(LEVELS)}."
-        raise UsageError(f"there is no level '{level}'", where="level", fix=fix)
-    refuse_unknown(level, LEVELS, "level")
-
-
-def _read(path: Path, level: str) -> tuple[xr.Dataset, Kind]:
-    """The Dataset that is to be published, and what it came from."""
-    refuse_level(level)
-    kind = kind_of(path)
-    if kind not in (inputs.TRACE, inputs.CSV):
-        raise InputError(f"a {kind} cannot be published yet", where=str(path), fix="Publish the trace.")
-    from stratoscope.trace.opened import opened
-
-    dataset = opened(path)
-    refuse_again(dataset.attrs, level, path)
-    return dataset, kind
-
-
-def refuse_again(attrs: Mapping[str, Any], level: str, path: Path) -> None:
-    """Raise where what is to be published was published already and cannot be, or need not be, at this level."""
-    before = attrs.get(PUBLISHED)
-    known = before.get("level") if isinstance(before, Mapping) else None
-    if known not in LEVELS:
-        return
-    if LEVELS.index(level) <= LEVELS.index(known):
-        fix = "Copy it as it is." if level == known else "Publish the original: what is gone does not come back."
-        raise InputError(f"was published already at '{known}'", where=str(path), fix=fix)
-    if known != PROVENANCE:
-        what = f"was published at '{known}', so that nobody can tell which of its prompts are alike"
-        raise InputError(what, where=str(path), fix="Publish the original.")
-
-
-def _public(dataset: xr.Dataset, kind: Kind, level: Level, *, chat_template: bool, private_model: bool) -> xr.Dataset:
-    """What one of the first two levels keeps."""
-    if level not in WITH_TOKENS:
-        raise InputError(f"the level '{level}' is not there yet", where="level", fix=f"Take one of {WITH_TOKENS}.")
-    if kind == inputs.CSV:
-        from stratoscope.publish.csv_files import published_csv
-
-        return published_csv(dataset, level, private_model=private_model)
-    from stratoscope.publish.traces import published_trace
-
-    return published_trace(dataset, level, chat_template=chat_template, private_model=private_model)
+    return explanation_of(Path(source), Asked(level, chat_template=chat_template, private_model=private_model))
 
 
 def _refuse_place(out: Path, source: Path) -> None:
@@ -198,15 +177,21 @@ def _refuse_place(out: Path, source: Path) -> None:
         )
 
 
-def _remarks(explanation: Explanation) -> list[str]:
-    """What a person should know about what went out."""
-    found = []
-    if explanation.of_weights:
-        which = ", ".join(explanation.of_weights)
-        found.append(
-            f"Whoever has these can solve for columns of the model's weights: {which}. If its weights are private, "
-            "use --private-model."
-        )
-    if explanation.classes:
-        found.append(f"The names of classes are published as they are: {', '.join(explanation.classes)}.")
-    return found
+def _recorded(originals: Iterable[Original], asked: Asked) -> tuple[str, ...]:
+    """Note what is about to appear beside each original; refuse prompts that were published before, or say the cost."""
+    spent = (asked.epsilon, asked.delta) if asked.level == PRIVATE else (0.0, 0.0)
+    going = [(Ledger.beside(one.path), Published(asked.level, one.fields, *spent), _contents(one)) for one in originals]
+    for ledger, published, contents in going:
+        ledger.check(published, contents, allow_overlap=asked.allow_overlap)
+    told = [
+        cost
+        for ledger, published, contents in going
+        for cost in ledger.record(published, contents, allow_overlap=asked.allow_overlap)
+    ]
+    return tuple(dict.fromkeys(told))
+
+
+def _contents(original: Original) -> list[Contents]:
+    """By what each of the prompts that are published is known again."""
+    contents = prompt_contents(original.dataset)
+    return contents if original.prompts is None else [contents[place] for place in original.prompts.tolist()]

@@ -81,6 +81,14 @@ def told(dataset: xr.Dataset) -> list[str]:
     return [*map(str, dataset.variables), *dict.fromkeys(attribute_names(dict(dataset.attrs)))]
 
 
+def model_told(model: Any, *, private: bool = False) -> dict[str, Any]:
+    """What is told of a model: one that is not from the hub is called as its folder, and that says where."""
+    known = dict(model) if isinstance(model, Mapping) else {}
+    if known.get("name") and not known.get("revision"):
+        known["name"] = known.get("architecture")
+    return {key: value for key, value in known.items() if not private or f"model.{key}" not in OF_PRIVATE_MODEL}
+
+
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
@@ -152,9 +160,7 @@ def _paired(dataset: xr.Dataset, name: str, level: Level) -> list[str]:
 def _attributes(dataset: xr.Dataset, level: Level, left_out: set[str]) -> dict[str, Any]:
     """The root attributes that go out, rebuilt key by key; words that people or programs write freely are rewritten."""
     attrs = to_json(dict(dataset.attrs))
-    model = attrs.get("model")
-    if isinstance(model, Mapping) and model.get("name") and not model.get("revision"):  # it is called as its folder
-        attrs["model"] = {**model, "name": model.get("architecture")}
+    attrs["model"] = model_told(attrs.get("model"))
     public = {str(key): _rewritten(value, str(key), level, left_out) for key, value in attrs.items()}
     public = {key: value for key, value in public.items() if value is not _GONE}
     public["notes"] = _notes(attrs)

@@ -38,6 +38,30 @@ PrivateModel = Annotated[
         help="Leave out what names the model, and all from which columns of its weights can be solved.",
     ),
 ]
+Quantities = Annotated[
+    list[str] | None,
+    typer.Option("--quantity", metavar="NAME", help="Publish class means of this quantity; repeatable."),
+]
+Neurons = Annotated[
+    bool, typer.Option("--neurons", help="At aggregate, publish the mean of each neuron too: it tells far more.")
+]
+Epsilon = Annotated[float, typer.Option("--epsilon", help="At private, how much one prompt may change what comes out.")]
+Delta = Annotated[float, typer.Option("--delta", help="At private, the chance that it changes more than that.")]
+Clip = Annotated[
+    float,
+    typer.Option("--clip", help="At private, how far from the centre a prompt counts, in multiples of what is usual."),
+]
+Centre = Annotated[
+    Path | None,
+    typer.Option("--centre", metavar="RESULT", help="At private, class means that were published of other prompts."),
+]
+Bands = Annotated[
+    int | None,
+    typer.Option("--bands", metavar="N", min=1, help="At private, average the layers in this many runs."),
+]
+AllowOverlap = Annotated[
+    bool, typer.Option("--allow-overlap", help="Publish prompts again that were published before; it says the cost.")
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Only say what would be published and what left out.")]
 
 
@@ -47,6 +71,15 @@ def publish(
     level: HowMuch = defaults.LEVEL,
     chat_template: ChatTemplate = defaults.CHAT_TEMPLATE,
     private_model: PrivateModel = False,
+    quantity: Quantities = None,
+    prompt_class: options.PromptClass = None,
+    neurons: Neurons = False,
+    epsilon: Epsilon = defaults.EPSILON,
+    delta: Delta = defaults.DELTA,
+    clip: Clip = defaults.CLIP,
+    centre: Centre = None,
+    bands: Bands = None,
+    allow_overlap: AllowOverlap = False,
     overwrite: options.Overwrite = False,
     explain: Explain = False,
     as_json: options.Json = False,
@@ -59,7 +92,9 @@ def publish(
     if explain:
         from stratoscope.publish.publish import explain_publication
 
-        found = explain_publication(**{name: asked[name] for name in asked if name not in ("out", "overwrite")})
+        found = explain_publication(
+            source, level=asked["level"], chat_template=chat_template, private_model=private_model
+        )
         console.tell_json(found.to_json()) if as_json else _tell(found)
         return
     if out is None:

@@ -1,0 +1,240 @@
+"""What is published of one input: read and refused before anything is written, and then written in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratoscope.errors import InputError
+from stratoscope.names import AGGREGATE
+from stratoscope.publish import inputs
+from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
+from stratoscope.publish.explained import Explanation, explained
+from stratoscope.publish.inputs import Kind, kind_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Original:
+    """The prompts of which something is published.
+
+    Attributes
+    ----------
+    path
+        The trace or CSV file that holds them.
+    dataset
+        What is in it.
+    prompts
+        Which of its prompts are published; None = all.
+    fields
+        What of them.
+    """
+
+    path: Path
+    dataset: xr.Dataset
+    prompts: np.ndarray | None
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One input, ready to be published.
+
+    Attributes
+    ----------
+    kind
+        What comes out.
+    suffix
+        The ending that its name must have; "" = any.
+    check
+        Refuses a place where it may not be written.
+    write
+        Writes it to a place, whole or not at all; gives what a person should know of it, in sentences.
+    original
+        Whose prompts it shows; None where it shows none that is known.
+    """
+
+    kind: Kind
+    suffix: str
+    check: Callable[[Path], None]
+    write: Callable[[Path], tuple[str, ...]]
+    original: Original | None = None
+
+
+def part_of(path: Path, asked: Asked) -> Part:
+    """An input as it would be published.
+
+    Raises
+    ------
+    InputError
+        It is nothing that is published, or not at this level.
+    TraceError
+        A trace cannot be read.
+    """
+    kind = kind_of(path)
+    if kind in (inputs.TRACE, inputs.CSV):
+        dataset = _opened(path, asked)
+        if asked.level not in WITH_TOKENS:
+            return _means(path, dataset, asked)
+        return _table(path, dataset, asked) if kind == inputs.CSV else _trace(path, dataset, asked)
+    raise InputError(f"a {kind} cannot be published yet", where=str(path), fix="Publish the trace.")
+
+
+def explanation_of(path: Path, asked: Asked) -> Explanation:
+    """What would become of each name that a trace or a CSV file holds."""
+    kind = kind_of(path)
+    if kind not in (inputs.TRACE, inputs.CSV):
+        fix = "Ask about the trace."
+        raise InputError(
+            f"only of a trace and of a CSV file is every name explained, not of a {kind}", where=str(path), fix=fix
+        )
+    dataset = _opened(path, asked)
+    if asked.level not in WITH_TOKENS:
+        return explained(dataset, None, asked.level)
+    return explained(dataset, _rows(dataset, asked) if kind == inputs.CSV else _tokens(dataset, asked), asked.level)
+
+
+def _opened(path: Path, asked: Asked) -> xr.Dataset:
+    from stratoscope.trace.opened import opened
+
+    dataset = opened(path)
+    refuse_again(dataset.attrs, asked.level, path)
+    return dataset
+
+
+# --- token by token ---------------------------------------------------------------------------------------------------
+
+
+def _tokens(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
+    from stratoscope.publish.traces import published_trace
+
+    return published_trace(dataset, asked.level, chat_template=asked.chat_template, private_model=asked.private_model)
+
+
+def _rows(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
+    from stratoscope.publish.csv_files import published_csv
+
+    return published_csv(dataset, asked.level, private_model=asked.private_model)
+
+
+def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
+    from stratoscope.publish.traces import write_published
+    from stratoscope.trace.format import place
+
+    public = _tokens(dataset, asked)
+
+    def check(out: Path) -> None:
+        place.refuse_without_parent(out.absolute())
+        place.refuse_inside(out.absolute())
+        place.refuse_occupied(out.resolve(), overwrite=asked.overwrite)
+
+    def write(out: Path) -> tuple[str, ...]:
+        write_published(public, out, overwrite=asked.overwrite, progress=asked.progress)
+        return _remarks(explained(dataset, public, asked.level))
+
+    fields = tuple(map(str, public.data_vars))
+    return Part(inputs.TRACE, "", check, write, Original(path, dataset, None, fields))
+
+
+def _table(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
+    from stratoscope.publish.csv_files import refuse_place, write_csv
+
+    public = _rows(dataset, asked)
+
+    def write(out: Path) -> tuple[str, ...]:
+        write_csv(public, out, overwrite=asked.overwrite)
+        return ()
+
+    return Part(
+        inputs.CSV,
+        ".parquet" if path.suffix.lower() == ".parquet" else ".csv",
+        lambda out: refuse_place(out, overwrite=asked.overwrite),
+        write,
+        Original(path, dataset, None, tuple(map(str, public.data_vars))),
+    )
+
+
+def _remarks(explanation: Explanation) -> tuple[str, ...]:
+    """What a person should know about what went out."""
+    found = []
+    if explanation.of_weights:
+        which = ", ".join(explanation.of_weights)
+        found.append(
+            f"Whoever has these can solve for columns of the model's weights: {which}. If its weights are private, "
+            "use --private-model."
+        )
+    if explanation.classes:
+        found.append(f"The names of classes are published as they are: {', '.join(explanation.classes)}.")
+    return tuple(found)
+
+
+# --- means over classes -----------------------------------------------------------------------------------------------
+
+
+def _means(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
+    import numpy as np
+
+    from stratoscope.publish.classes import members
+    from stratoscope.view.report.save import check_folder, save_result
+
+    result = means_of(dataset, asked, asked.quantities)
+
+    def write(out: Path) -> tuple[str, ...]:
+        save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
+        return told_of_means(result)
+
+    prompts = np.concatenate([*members(dataset, asked.prompt_class).values()])
+    fields = tuple(result.attrs["parameters"]["quantity"]) + (("neurons",) if asked.neurons else ())
+    check = lambda out: check_folder(out, overwrite=asked.overwrite)  # noqa: E731
+    return Part(inputs.RESULT, "", check, write, Original(path, dataset, prompts, fields))
+
+
+def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None) -> xr.DataTree:
+    """The class profiles of a trace at the level that is asked for."""
+    from stratoscope.publish.traces import model_told
+
+    dataset = dataset.assign_attrs(model=model_told(dataset.attrs.get("model"), private=asked.private_model))
+    if asked.level == AGGREGATE:
+        from stratoscope.publish.profiles import class_profiles
+
+        return class_profiles(
+            dataset,
+            quantities=quantities,
+            prompt_class=asked.prompt_class,
+            neurons=asked.neurons,
+            progress=asked.progress,
+        )
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.publish.private.private import private_profiles
+
+    return private_profiles(
+        dataset,
+        epsilon=asked.epsilon,
+        delta=asked.delta,
+        quantities=quantities,
+        prompt_class=asked.prompt_class,
+        centre=None if asked.centre is None else open_result(asked.centre),
+        clip=asked.clip,
+        bands=asked.bands,
+        progress=asked.progress,
+    )
+
+
+def told_of_means(result: xr.DataTree) -> tuple[str, ...]:
+    """What a person should know about class profiles: how many prompts, how much noise, and what is warned of."""
+    table = result["classes"].to_dataset()
+    found = []
+    for place, name in enumerate(map(str, table["prompt_class"].values)):
+        words = f"{name or 'all prompts'}: about {int(table['prompts'].values[place])} prompts"
+        if "signal_to_noise" in table:
+            words += f", predicted signal to noise {float(table['signal_to_noise'].values[place]):.1f}"
+        found.append(words)
+    warned = [
+        one["text"] for one in result.attrs["notes"] if one["severity"] == "warning" and "Published" not in one["text"]
+    ]
+    return ("; ".join(found) + ".", *warned)
