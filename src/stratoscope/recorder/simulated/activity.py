@@ -110,7 +110,7 @@ def _carried_on(noise: np.ndarray, spread: np.ndarray) -> np.ndarray:
     numbers = np.log(noise) / spread
     for layer in range(1, numbers.shape[1]):
         numbers[:, layer] = carried(numbers[:, layer - 1], numbers[:, layer])
-    return np.exp(spread * numbers)
+    return np.asarray(np.exp(spread * numbers))
 
 
 def _to_ratios(

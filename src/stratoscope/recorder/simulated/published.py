@@ -113,10 +113,10 @@ def read_published(given: str | os.PathLike[str] | xr.DataTree) -> Published:
         It is something else, says too little, or holds numbers that no published profiles hold.
     """
     result = _opened(given)
-    summary = result.attrs.get("summary")
-    _require(isinstance(summary, Mapping), "no summary")
-    level, promise = summary.get("level"), printable_line(str(summary.get("promise", "")))[:_LONGEST_NAME]
-    _require(level in (names.AGGREGATE, names.PRIVATE), f"profiles at the level {str(level)[:40]!r}")
+    said = result.attrs.get("summary")
+    summary: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+    level, promise = str(summary.get("level")), printable_line(str(summary.get("promise", "")))[:_LONGEST_NAME]
+    _require(level in (names.AGGREGATE, names.PRIVATE), f"profiles at the level {level[:40]!r}")
     classes = _classes(result)
     model = summary.get("model")
     sizes = _sizes(model if isinstance(model, Mapping) else {}, result)
