@@ -14,6 +14,7 @@ from stratoscope import names
 from stratoscope.analysis.results.result import warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
+from stratoscope.publish.private.private import private_profiles
 from stratoscope.publish.profiles import PROFILED, class_profiles
 from stratoscope.words import number
 
@@ -137,4 +138,5 @@ def test_a_trace_of_peaks_alone_has_no_profiles(simulated: xr.Dataset) -> None:
 
 
 def test_the_page_has_every_variable_of_profiles_and_no_other(simulated: xr.Dataset) -> None:
-    assert made([class_profiles(simulated, neurons=True)]) == documented("profiles")
+    pytest.importorskip("opendp")
+    assert made([class_profiles(simulated, neurons=True), private_profiles(simulated)]) == documented("profiles")
