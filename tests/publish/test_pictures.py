@@ -6,8 +6,8 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from stratoscope.publish.pictures import page, pdf, pdf_objects, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.pictures.keys import KEYS, kept_values
+from stratoscope.publish.profiles import class_profiles
+from stratoscope.view.matplotlib.render import render
 from stratoscope.view.report import contents_of
 from stratoscope.view.spec.document import Packing
 from stratoscope.view.spec.drawn_by import drawn_by, drawn_by_result
@@ -256,6 +258,35 @@ def test_with_its_trace_a_picture_is_drawn_anew_at_provenance_too(
     assert found_in(source, [trace.attrs["uuid"][:8]])
     assert not found_in(out, [trace.attrs["uuid"][:8], SECRET])
     assert found_in(out, ["critical"])
+
+
+def test_figures_of_reports_are_drawn_anew_of_the_published_result(trace: xr.Dataset, tmp_path: Path) -> None:
+    result = stratoscope.suppression(trace, prompt=0)
+    figure = contents_of(result).figures()[0]
+    spec = replace(figure.spec, drawn_by=drawn_by_result(result, figure.name))
+    render(lambda look: replace(spec, look=look), tmp_path / "a.svg", spec.look, overwrite=False)
+    assert found_in(tmp_path / "a.svg", ["critical-1", "Sorry"])
+    publish_picture(tmp_path / "a.svg", tmp_path / "b.svg", "no-text", trace=trace)
+    assert not found_in(tmp_path / "b.svg", ["critical-1", "Sorry", trace.attrs["uuid"]])
+    assert found_in(tmp_path / "b.svg", ["Not readable by eye"])
+
+
+def test_at_aggregate_the_class_profile_stands_in_the_place_of_single_tokens(
+    simulated: xr.Dataset, tmp_path: Path
+) -> None:
+    def profiles(dataset: xr.Dataset, quantities: Sequence[str]) -> xr.DataTree:
+        return class_profiles(dataset, quantities=quantities)
+
+    stratoscope.heatmap(simulated, tmp_path / "a.svg", quantity="attn_write_ratio", width="120mm")
+    public = public_picture(tmp_path / "a.svg", "aggregate", trace=simulated, profiles=profiles)
+    public.write(tmp_path / "b.svg", overwrite=False)
+    assert public.quantities == ("attn_write_ratio",)
+    assert said_by(tmp_path / "b.svg")["provenance"]["published"] == "aggregate"
+    assert found_in(tmp_path / "b.svg", ["about 30 prompts", "No single prompt is shown"])
+    assert not found_in(tmp_path / "b.svg", ["critical-1", simulated.attrs["uuid"]])
+    stratoscope.peaks3d(simulated, tmp_path / "a.html", prompt=0)
+    with pytest.raises(InputError, match="only single tokens"):
+        public_picture(tmp_path / "a.html", "aggregate", trace=simulated, profiles=profiles)
 
 
 def test_the_same_is_drawn_of_the_published_trace(drawn: Draw, trace: xr.Dataset, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from class_traces import different, trace_of
 
+import stratoscope
 from result_tables import documented, made
 from stratoscope import names
 from stratoscope.analysis.results.result import warnings_in
@@ -104,10 +106,33 @@ def test_counts_are_rounded_to_tens(simulated: xr.Dataset) -> None:
     assert found.attrs["sources"][0]["prompts"] % 10 == 0
 
 
-def test_single_csv_files_have_no_classes_to_publish(trace: xr.Dataset) -> None:
-    imported = trace.assign_attrs(source=names.IMPORTED).assign_coords(prompt_class=("prompt", trace.prompt_id.data))
-    with pytest.raises(InputError, match="the class of a CSV file is its name"):
-        class_profiles(imported)
+def csv_files(folder: Path, count: int) -> list[Path]:
+    """Files of five tokens in two layers; all values of one are its number, times two in the second layer."""
+    files = []
+    for one in range(1, count + 1):
+        rows = [f"{place},w{one}x{place},{layer},7,{one * 2 ** (layer - 22) if place else 1e6}"
+                for place in range(5) for layer in (22, 23)]  # fmt: skip
+        files.append(folder / f"ann-{one}.csv")
+        files[-1].write_text("\n".join(["Token_Pos,Token,Layer,Neuron_ID,Activation_Norm", *rows]), "utf-8")
+    return files
+
+
+def test_twenty_csv_files_of_a_class_are_averaged_and_no_name_of_a_file_is_left(tmp_path: Path) -> None:
+    files = csv_files(tmp_path, 44)
+    found = class_profiles(stratoscope.import_csv(files, prompt_class=TWO[14:34] + TWO[-24:]))
+    mean = found["profiles/imported_norm/mean"]
+    for name, some in (("calm", np.arange(1, 21)), ("stormy", np.arange(21, 45))):
+        np.testing.assert_allclose(mean.sel(prompt_class=name), np.log2(some).mean() + np.arange(2), rtol=1e-6)
+    assert "ann" not in json.dumps(found.attrs)
+    assert found["profiles/imported_norm/layer"].values.tolist() == [22, 23]
+
+
+def test_csv_files_without_classes_and_too_few_of_them_are_refused(tmp_path: Path) -> None:
+    files = csv_files(tmp_path, 21)
+    with pytest.raises(InputError, match="the class of a CSV file is its name, which is not published"):
+        class_profiles(stratoscope.import_csv(files))
+    with pytest.raises(InputError, match="class 'calm' has 19 prompts that differ and class 'stormy' has 2 prompts"):
+        class_profiles(stratoscope.import_csv(files, prompt_class=["calm"] * 19 + ["stormy"] * 2))
 
 
 def test_neurons_never_go_out_without_what_our_attack_found(simulated: xr.Dataset) -> None:

@@ -106,7 +106,10 @@ def members(dataset: xr.Dataset, prompt_class: str | Sequence[str] | None = None
     """Which prompts each class has, of all classes or of these; without classes "" has all."""
     prompts = Prompts(dataset)
     if prompts.are_single_files:
-        fix = "Give them classes: `stratoscope import FILE … --class CLASS … -o TRACE`, and publish TRACE."
+        fix = (
+            f"Give {defaults.FEWEST_PROMPTS} files or more one class: `stratoscope import FILE … --class CLASS … "
+            "-o TRACE`, and publish TRACE."
+        )
         raise InputError("the class of a CSV file is its name, which is not published", where="class", fix=fix)
     of = np.array(prompts.classes, object)
     found = [name for name in dict.fromkeys(prompts.classes) if name] or [""]

@@ -22,6 +22,7 @@ from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
+from stratoscope.view.spec.cautions import ROWS_OF_A_FILE
 from stratoscope.view.spec.viewspec import public_name
 
 if TYPE_CHECKING:
@@ -239,6 +240,10 @@ def _notes(dataset: xr.Dataset) -> list[Note]:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     if (Prompts(dataset).spans < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
+    if "imported_norm" in dataset:
+        notes.append(ROWS_OF_A_FILE)
+        if (dataset["imported_norm"].values <= 0).any():
+            notes.append(Note("L05", INFO, "What is zero or less has no logarithm: left out."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
     text = "Each prompt counts once, near-duplicates together once. A description, not a test: `contrast` tests."
     notes.append(Note("L12", INFO, text))

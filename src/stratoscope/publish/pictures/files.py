@@ -150,10 +150,10 @@ def _public(
         again = redrawn(said, suffix, trace, level, path, private_model=private_model)
         prompts, quantities = shown_prompts(said, trace), shown_quantities(said)
     else:
+        quantities = profiled_in(said, trace, path)
         if profiles is None or suffix == _PAGE:
             fix = "Publish the trace at this level."
             raise InputError(f"cannot be published at {level!r}", where=str(path), fix=fix)
-        quantities = profiled_in(said, trace, path)
         again, prompts = drawn_profiles(said, suffix, profiles(trace, quantities)), None
     public = _rewritten(again.content, kind, _said(again.content, kind), level)
     return Public(suffix, public, again.caption, (), prompts, quantities)

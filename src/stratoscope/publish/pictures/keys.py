@@ -24,7 +24,7 @@ _OPTIONS = (  # arguments of the verbs that draw, and parameters of Results, whi
     "layers most_tokens permutations profile prompt prompt_class quantity rows scale seed span statistic target theme "
     "threshold token unequal width how positions draws level neurons fewest_prompts rounded_to"
 )
-_BESIDE = "claims null reference"  # files and models that were beside the trace
+OPTIONS_BESIDE = ("claims", "null", "reference")  # files and models that were beside the trace
 
 # Below `provenance` a picture is drawn of what the level keeps, so that what it shows names no text and no prompt.
 _TABLE: tuple[tuple[Collection[Level], str, str], ...] = (
@@ -42,9 +42,9 @@ _TABLE: tuple[tuple[Collection[Level], str, str], ...] = (
     (_ALL, "drawn_by", "verb figure traces"),
     (_ALL, "drawn_by.options", _OPTIONS),
     (_WITH_TEXT, "drawn_by.options", "title"),
-    (_NONE, "drawn_by.options", _BESIDE),
+    (_NONE, "drawn_by.options", " ".join(OPTIONS_BESIDE)),
     (_ALL, "parameters.parameters", _OPTIONS),
-    (_NONE, "parameters.parameters", _BESIDE),
+    (_NONE, "parameters.parameters", " ".join(OPTIONS_BESIDE)),
     (_WITH_TEXT, "parameters", "how positions seed draws"),  # of `ablate`
     (_NONE, "parameters", "summary lens"),  # quote prompts and name models
 )

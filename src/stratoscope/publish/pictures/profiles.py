@@ -42,6 +42,8 @@ def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> tuple
         found = [
             quantity_named(name, map(str, trace)) if isinstance(name, str) else default_quantity(trace, by_layer=True)
         ]
+    elif how.verb == "contrast":
+        found = [str(name) for name in _listed(how.options.get("quantity")) if name in PROFILED][:_MOST]
     elif how.verb == "engagement":
         found = [name for name in engagement.QUANTITIES if name in trace][:_MOST]
     found = [name for name in found if name in PROFILED]
@@ -78,3 +80,7 @@ def drawn_profiles(said: About | ViewSpec, suffix: str, result: xr.DataTree) -> 
         file = Path(folder) / f"picture{suffix}"
         render(lambda now: replace(spec, look=now), file, look, page_of(**asked), overwrite=False)
         return taken(file)
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else []

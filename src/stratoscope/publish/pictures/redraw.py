@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import Level
 from stratoscope.publish.pictures.about import About
+from stratoscope.publish.pictures.keys import OPTIONS_BESIDE
 from stratoscope.trace.format.attributes import objects_in
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.matplotlib.save import caption_beside
@@ -30,6 +31,11 @@ _OF_TRACES = {  # verb → where it is: what it draws is made of nothing but the
     "peaks3d": "stratoscope.view.peaks3d.peaks3d",
 }
 _COMPARE = {"compare": "stratoscope.view.maps.compare"}  # of two prompts, aligned by their texts, or of two classes
+_OF_RESULTS = {  # verb → where it is: its figures are made of a Result, which is published as such
+    "contrast": "stratoscope.analysis.contrast.contrast",
+    "suppression": "stratoscope.analysis.suppression.suppression",
+    "anomalies": "stratoscope.analysis.anomalies.anomalies",
+}
 _SHOW_ONE = ("lens", "routes")  # verbs that show the first prompt where nobody chooses …
 _SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # … and some prompts
 
@@ -67,22 +73,54 @@ def redrawn(
     InputError
         It was drawn of another trace, or of something that this level does not keep.
     """
-    from stratoscope.publish.traces import published_trace
-
     refuse_other_trace(said, trace, where)
-    how = said.drawn_by
-    draw = _verb(how, level, where)
-    public = published_trace(trace, level, private_model=private_model)
-    options = _options(said, trace, public, level, where)
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"picture{suffix}"
         try:
-            draw(public, file, **options)
+            if said.drawn_by.verb in _OF_RESULTS:
+                _draw_figure(said, trace, level, file, where, private_model=private_model)
+            else:
+                _draw_trace(said, trace, level, file, where, private_model=private_model)
         except InputError as error:
+            if error.where == str(where):
+                raise
             what = f"cannot be drawn at {level!r}: {error.where + ': ' if error.where else ''}{error.what}"
             fix = "Draw something else of the trace, or publish the trace itself."
             raise InputError(what, where=str(where), fix=fix) from error
         return taken(file)
+
+
+def _draw_trace(
+    said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
+) -> None:
+    """Draw the published trace."""
+    from stratoscope.publish.traces import published_trace
+
+    draw = _verb(said.drawn_by, level, where)
+    public = published_trace(trace, level, private_model=private_model)
+    draw(public, file, **_options(said, trace, public, level, where))
+
+
+def _draw_figure(
+    said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
+) -> None:
+    """Draw a figure of a report of the published Result, which is made of the trace itself."""
+    from stratoscope.publish.results import published_result
+    from stratoscope.view.matplotlib.render import render
+    from stratoscope.view.report import contents_of
+    from stratoscope.view.spec.drawn_by import drawn_by_result
+
+    how = said.drawn_by
+    verb = getattr(import_module(_OF_RESULTS[how.verb]), how.verb)
+    beside = [name for name in OPTIONS_BESIDE if how.options.get(name)]
+    options = {name: value for name, value in how.options.items() if name not in OPTIONS_BESIDE}
+    public = None if beside else published_result(verb(trace, **options), level, private_model=private_model)
+    figures = [] if public is None else [one for one in contents_of(public).figures() if one.name == how.figure]
+    if public is None or not figures:
+        fix = "Publish the folder of its report."
+        raise InputError("is a figure that cannot be drawn again of this trace alone", where=str(where), fix=fix)
+    spec = replace(figures[0].spec, drawn_by=drawn_by_result(public, how.figure))
+    render(lambda look: replace(spec, look=look), file, said.look, overwrite=False)
 
 
 def taken(file: Path) -> Redrawn:
@@ -162,5 +200,5 @@ def shown_quantities(said: About | ViewSpec) -> tuple[str, ...]:
     shown = said.shown if isinstance(said, About) else said.content.shown(said.look)
     found = [*objects_in(shown.get("quantities")), shown.get("quantity"), shown.get("weight")]
     named = [one["name"] for one in found if isinstance(one, Mapping) and "name" in one]
-    asked = said.drawn_by.options.get("quantity")
-    return tuple(map(str, named or ([asked] if isinstance(asked, str) else [])))
+    asked = said.drawn_by.options.get("quantity") or []
+    return tuple(map(str, named or (asked if isinstance(asked, list | tuple) else [asked])))

@@ -73,7 +73,8 @@ def first_pair(result: xr.DataTree) -> Figure | None:
     tokens = tokens.isel(column=shown)
     texts, positions = ([tokens[f"{what}_{side}"].values for side in "ab"] for what in ("text", "position"))
     labels = written(*texts, *(position != GAP for position in positions), width=_WIDTH)
-    title = f"One pair, {summary['aligned']['first_pair']}: {summary['a']} − {summary['b']}, token by token"
+    pair = summary["aligned"]["first_pair"]  # "" where it is published without names
+    title = f"One pair{f', {pair}' if pair else ''}: {summary['a']} − {summary['b']}, token by token"
     left_out = f"; the first {len(late)} tokens are the same in both and left out" if len(late) else ""
     note = Note(
         "L11",
