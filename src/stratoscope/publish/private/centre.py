@@ -15,7 +15,7 @@ import xarray as xr
 
 from stratoscope.analysis.results.result import is_result, table_in
 from stratoscope.errors import InputError
-from stratoscope.publish.profiles import KIND, scale_of
+from stratoscope.publish.averaged import KIND, scale_of
 from stratoscope.trace.arrays import Floats, Ints
 
 _FIX = "Give a Result that was published of other prompts in the same model, with all its layers."
@@ -44,11 +44,11 @@ KNOWN: Mapping[str, Usual] = {
     "mlp_write_ratio": Usual(-2.0, 1.25, 0.12),
     "attn_write_ratio": Usual(-2.5, 1.25, 0.12),
     "mlp_out_norm": Usual(5.5, 1.5, 0.1),
+    "resid_norm": Usual(7.5, 2.0, 0.06),
+    "neuron_norm": Usual(3.5, 1.5, 0.1),
     "mlp_write_norm": Usual(5.5, 1.5, 0.1),
     "attn_write_norm": Usual(5.0, 1.5, 0.12),
     "attn_value_norm": Usual(3.0, 1.5, 0.12),
-    "neuron_norm": Usual(3.5, 1.5, 0.1),
-    "resid_norm": Usual(7.5, 2.0, 0.06),
     "mlp_write_cos": Usual(0.0, 0.25, 0.05),
     "attn_write_cos": Usual(0.0, 0.25, 0.05),
     "resid_cos": Usual(0.9, 0.25, 0.02),
