@@ -250,11 +250,18 @@ def _values(how: _Publishing, path: str, name: str, table: xr.Dataset, listed: L
     if rule == TOKEN_ID:
         return np.full_like(values, -1)
     if rule == TOKEN:
-        places = np.asarray(table.variables[listed.position].values)
-        return _texts(lambda place: f"#{place}" if place >= 0 else "", places)
+        return _texts(lambda place: f"#{place}" if place >= 0 else "", _places(table, name, listed.position))
     if rule == TARGET:
         return _texts(lambda _: "the target", values)
     return _texts(lambda _: "", values)
+
+
+def _places(table: xr.Dataset, name: str, column: str) -> np.ndarray:
+    """The positions of tokens: of a column beside them, else their places in their row; −1 where there is no text."""
+    if column:
+        return np.asarray(table.variables[column].values)
+    values = table.variables[name].values
+    return np.where(values != "", np.arange(values.shape[-1]), -1)
 
 
 def _texts(make: Callable[[Any], str], values: np.ndarray) -> np.ndarray:
@@ -275,8 +282,9 @@ def _finding(row: Mapping[str, Any], how: _Publishing) -> str:
     places += [f"prompt {how.prompts.get(row['prompt_id'], '')}"] if row["prompt_id"] else []
     places += [f"{name} {row[name]}" for name in ("layer", "head", "neuron", "expert") if row[name] >= 0]
     also = f"; {row['also']} more like it" if row["also"] else ""
+    quantity = names.QUANTITIES[row["quantity"]].label if row["quantity"] in names.QUANTITIES else "a value"
     return (
-        f"{row['found_by'].capitalize()}: {row['quantity']} is {number(row['value'])} at {', '.join(places)}, "
+        f"{row['found_by'].capitalize()}: {quantity} is {number(row['value'])} at {', '.join(places)}, "
         f"where {number(row['typical'])} is typical{also}."
     )
 
