@@ -15,12 +15,13 @@ from hypothesis.extra import numpy as arrays
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
+from stratoscope.publish.averaged import PROFILED, of_prompts
 from stratoscope.publish.private.centre import KNOWN
 from stratoscope.publish.private.lower_bound import bound_of, epsilon_at_least, published_often
 from stratoscope.publish.private.noise import GRID, Mechanism, calibrated, on_grid
 from stratoscope.publish.private.plan import planned
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import PROFILED, class_profiles, of_prompts
+from stratoscope.publish.profiles import class_profiles
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.prompts import Prompts
 

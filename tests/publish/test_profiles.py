@@ -16,7 +16,8 @@ from stratoscope import names
 from stratoscope.analysis.results.result import warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
-from stratoscope.publish.profiles import PROFILED, class_profiles
+from stratoscope.publish.averaged import PROFILED
+from stratoscope.publish.profiles import class_profiles
 from stratoscope.words import number
 
 TWO = ["calm"] * 34 + ["stormy"] * 40

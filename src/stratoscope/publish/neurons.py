@@ -11,6 +11,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError
 from stratoscope.publish.attacks.membership import membership_within
+from stratoscope.publish.averaged import NEURONS
 from stratoscope.publish.classes import ClassPrompts
 from stratoscope.trace.arrays import AnyFloats, Floats
 from stratoscope.trace.notes import WARNING, Note
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from stratoscope.publish.attacks.outcome import Attack
 
-NEURONS = "prompt_mean"  # the quantity; extremes of neurons are never published
 _MOST_ATTACKED = 128  # prompts of a class that are attacked: with more, the attack is not stronger
 _REPEATS = 5  # means that are attacked
 

@@ -6,22 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import counted_tokens
-from stratoscope.analysis.contrast.profiles import prompt_profiles
 from stratoscope.analysis.results.result import make_result, table_of
-from stratoscope.errors import InputError, choices
 from stratoscope.progress import Progress, silent
+from stratoscope.publish.averaged import KIND, LINEAR, NEURONS, PROMPT_CLASS, of_prompts, profiled, scale_of
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
 from stratoscope.publish.levels import PROMISES, promise, published_at
-from stratoscope.publish.neurons import NEURONS, neuron_means, stored, told
-from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.publish.neurons import neuron_means, stored, told
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
-from stratoscope.trace.quantity_names import quantity_named
 from stratoscope.view.spec.cautions import ROWS_OF_A_FILE
 from stratoscope.view.spec.viewspec import public_name
 
@@ -30,28 +26,6 @@ if TYPE_CHECKING:
 
     from stratoscope.publish.attacks.outcome import Attack
 
-KIND = "profiles"
-PROMPT_CLASS = "prompt_class"  # the first dimension of every table
-USUAL = ("mlp_write_ratio", "attn_write_ratio", "mlp_out_norm", "resid_norm")  # of which profiles are published …
-PROFILED = (  # … and all of which they can be: sizes of each token in each layer; no peaks, no texts, no targets
-    *USUAL,
-    "neuron_norm",
-    "mlp_write_norm",
-    "attn_write_norm",
-    "mlp_write_cos",
-    "attn_write_cos",
-    "resid_cos",
-    "attn_received",
-    "attn_received_nosink",
-    "attn_entropy",
-    "attn_entropy_nosink",
-    "attn_first",
-    "attn_distance",
-    "attn_distance_nosink",
-    "attn_value_norm",
-    "attn_null",
-    "imported_norm",
-)
 OF_THE_MODEL = (  # facts of a model that anybody can look up
     "architecture",
     "revision",
@@ -66,7 +40,6 @@ OF_THE_MODEL = (  # facts of a model that anybody can look up
     "dtype",
     "quantisation",
 )
-_LOG, _LINEAR = "log2", "linear"
 
 
 def class_profiles(
@@ -147,7 +120,7 @@ def class_profiles(
         report("averaging neurons, and attacking the means", 0, None)
         means, attacks = neuron_means(dataset, classes)
         rows = {names.LAYER: np.asarray(dataset[names.LAYER].values, np.int64)}
-        of_neurons = ((PROMPT_CLASS, names.LAYER, names.NEURON), means.astype(np.float32), {"scale": _LINEAR})
+        of_neurons = ((PROMPT_CLASS, names.LAYER, names.NEURON), means.astype(np.float32), {"scale": LINEAR})
         tables[f"neurons/{NEURONS}"] = {**called, **rows, "mean": of_neurons}
     result = make_result(
         KIND,
@@ -175,50 +148,12 @@ def class_profiles(
     return result
 
 
-def profiled(dataset: xr.Dataset, quantities: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The quantities of which profiles are published: those asked for, else the usual ones that a trace holds.
-
-    Raises
-    ------
-    InputError
-        There is none, or of one that is asked for no profile may be published.
-    """
-    there = [name for name in PROFILED if name in dataset]
-    if quantities is None:
-        usual = tuple(name for name in (*USUAL, "imported_norm") if name in there) or tuple(there[:1])
-        if not usual:
-            fix = "Record it: `stratoscope capture MODEL --prompts FILE --record norms,residual -o TRACE`."
-            raise InputError("it holds nothing of which class profiles are made", where="trace", fix=fix)
-        return usual
-    wanted = tuple(dict.fromkeys(quantity_named(name, there) for name in quantities))
-    for name in wanted:
-        if name not in there:
-            raise InputError(
-                f"no class profile of {name!r} can be published",
-                where="quantity",
-                fix=choices(name, there, there="There is"),
-            )
-    return wanted
-
-
 def public_model(dataset: xr.Dataset) -> dict[str, Any]:
     """What may be told of the model: its name without folders, and what anybody can look up."""
     known = dataset.attrs.get("model") or {}
     facts = {name: known[name] for name in OF_THE_MODEL if known.get(name) not in (None, "")}
     name = public_name(str(known.get("name", "")))
     return {"name": name, **facts} if name else facts
-
-
-def scale_of(quantity: str) -> str:
-    """On which scale it is averaged: "log2" of sizes and ratios, else "linear"."""
-    return _LOG if names.QUANTITIES[quantity].log else _LINEAR
-
-
-def of_prompts(dataset: xr.Dataset, quantity: str, prompts: Ints, counted: NDArray[np.bool_]) -> Floats:
-    """Means over the counted tokens of each of some prompts; of later tokens' means only those of enough tokens."""
-    if names.QUANTITIES[quantity].of_later_tokens:
-        counted = counted & ~Prompts(dataset).rarely_seen
-    return prompt_profiles(dataset, quantity, prompts, counted)
 
 
 def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:

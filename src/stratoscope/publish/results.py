@@ -13,8 +13,8 @@ from stratoscope import names
 from stratoscope.analysis.results.result import FORMAT, FORMAT_VERSION, is_result
 from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
+from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
-from stratoscope.publish.profiles import PROFILED
 from stratoscope.publish.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,

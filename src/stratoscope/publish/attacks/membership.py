@@ -7,6 +7,7 @@ the population (Homer et al. 2008; Dwork et al. 2015), and the likelihood ratio 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from stratoscope.trace.arrays import AnyFloats, Floats
 
 NAME, HOLDS, UNIT = "membership from means", "candidate prompts, and others of the same kind", "prompts"
 _FALSE_ALARMS = 0.01  # share of the others that are taken for members
-_FARTHEST = 8.0  # spreads that a value counts as at most
+_FAR = 5.0  # spreads: what is farther out counts as that, or a neuron silent in the reference would decide alone
 _LEAST = 8  # prompts on each side: of fewer nothing is said
 _DRAWS = 1000
 
@@ -46,13 +47,14 @@ class Population:
         """The population as the reference prompts show it; [prompt, value]."""
         reference = np.asarray(reference, np.float64)
         mean, scale = reference.mean(axis=0), reference.std(axis=0, ddof=1)
-        rows = (reference - mean) / np.where(scale > 0, scale, 1.0)
+        rows = np.clip((reference - mean) / np.where(scale > 0, scale, 1.0), -_FAR, _FAR)
         return cls(mean, scale, rows, _shrinkage(rows))
 
-    def deviations(self, values: AnyFloats) -> Floats:
-        """Values in units of the population's spread, none of them far out; [prompt, value]."""
+    def deviations(self, values: AnyFloats, averaged: int = 1) -> Floats:
+        """Values, or means of so many, in units of the population's spread, what is far out cut; [prompt, value]."""
+        limit = _FAR / np.sqrt(averaged)
         found = (np.asarray(values, np.float64) - self.mean) / np.where(self.scale > 0, self.scale, 1.0)
-        return np.clip(found, -_FARTHEST, _FARTHEST)  # a neuron silent in the reference must not decide by itself
+        return np.clip(found, -limit, limit)
 
     def products(self, a: Floats, b: Floats) -> Floats:
         """⟨a, Σ⁻¹ b⟩ of rows a with one row b, Σ the shrunk correlation; never larger than prompts × prompts."""
@@ -111,14 +113,62 @@ def membership(
     >>> attack.recovered.value > 0.95, attack.baseline.value
     (True, 0.5)
     """
-    few = min(len(members), len(non_members), len(reference))
-    if few < _LEAST:
-        return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
-    tests = scores(published_profile, members, non_members, reference, count=count)
-    if not tests:
+    return membership_of_classes([Side(published_profile, members, non_members, reference, count)], name)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One class that is attacked; attributes are the arguments of `membership`."""
+
+    published: AnyFloats
+    members: AnyFloats
+    non_members: AnyFloats
+    reference: AnyFloats
+    count: int | None = None
+
+
+def membership_of_classes(sides: Sequence[Side], name: str = NAME) -> Attack:
+    """Attack the published means of several classes together.
+
+    Scores of a class are put in units of its non-members', so that those of all classes stand on one scale.
+    """
+    found: dict[str, list[tuple[Floats, Floats]]] = {}
+    for side in sides:
+        few = min(len(side.members), len(side.non_members), len(side.reference))
+        if few < _LEAST:
+            return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
+        tests = scores(side.published, side.members, side.non_members, side.reference, count=side.count)
+        for test, pair in tests.items():
+            centre, spread = pair[1].mean(), pair[1].std() or 1.0
+            found.setdefault(test, []).append(((pair[0] - centre) / spread, (pair[1] - centre) / spread))
+    if not found:
         return not_run(name, HOLDS, UNIT, "no value is known of all prompts")
-    best = max(tests, key=lambda one: auc(*tests[one]).value)
-    return _outcome(name, *tests[best], f"The stronger test: {best}.")
+    together = {
+        test: (np.concatenate([inner for inner, _ in pairs]), np.concatenate([outer for _, outer in pairs]))
+        for test, pairs in found.items()
+    }
+    best = max(together, key=lambda one: auc(*together[one]).value)
+    return _outcome(name, *together[best], f"The stronger test: {best}.")
+
+
+def nearness(published: AnyFloats, members: AnyFloats, non_members: AnyFloats, *, name: str) -> Attack:
+    """Attack rows of single prompts: a member is a prompt that one of them is next to.
+
+    Parameters
+    ----------
+    published
+        A row a prompt, as published; [prompt, value].
+    members, non_members
+        As of `membership`.
+    """
+    known = np.isfinite(np.concatenate([published, members, non_members])).all(axis=0)
+    few = min(len(members), len(non_members))
+    if few < _LEAST or not known.any():
+        return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
+    scale = non_members[:, known].std(axis=0)
+    rows, *sides = (one[:, known] / np.where(scale > 0, scale, 1.0) for one in (published, members, non_members))
+    apart = [np.array([np.square(rows - one).sum(axis=1).min() for one in side]) for side in sides]
+    return _outcome(name, -apart[0], -apart[1], "Told by the distance to the nearest row.")
 
 
 def scores(
@@ -131,9 +181,9 @@ def scores(
     if not known.any():
         return {}
     people = Population.of(reference[:, known])
-    mean = people.deviations(published[known][None])[0]
-    sides = [people.deviations(rows[:, known]) for rows in (members, non_members)]
     number = max(2, count or len(members))
+    mean = people.deviations(published[known][None], number)[0]
+    sides = [people.deviations(rows[:, known]) for rows in (members, non_members)]
     plain = [side @ mean - np.einsum("pv,pv->p", side, side) / (2 * number) for side in sides]
     whole = [people.products(side, mean) - people.lengths(side) / (2 * number) for side in sides]
     return {"inner product": (plain[0], plain[1]), "likelihood ratio": (whole[0], whole[1])}

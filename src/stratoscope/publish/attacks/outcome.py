@@ -72,6 +72,21 @@ def not_run(name: str, holds: str, unit: str, reason: str) -> Attack:
     return Attack(name, holds, None, None, 0, unit, reason)
 
 
+def exact(found: int, count: int) -> Share:
+    """A share of things that are independent of each other, with the interval of Clopper and Pearson."""
+    from scipy.stats import beta
+
+    half = defaults.ALPHA / 2
+    low = float(beta.ppf(half, found, count - found + 1)) if found else 0.0
+    high = float(beta.ppf(1 - half, found + 1, count - found)) if found < count else 1.0
+    return Share(found / count, low, high)
+
+
+def counted_share(value: float) -> Share:
+    """A share that is counted, not estimated: there is no other file to be drawn."""
+    return Share(value, value, value)
+
+
 def guessed(
     name: str,
     holds: str,
@@ -134,8 +149,7 @@ def _clustered(hits: Bools, blind: Bools, cluster: NDArray[np.integer]) -> tuple
 
 def _share(value: float, drawn: Floats, clusters: int) -> Share:
     """A percentile interval; where all guesses are right, or all wrong, the exact bound for so many prompts."""
-    low, high = (float(one) for one in np.quantile(drawn, [defaults.ALPHA / 2, 1 - defaults.ALPHA / 2]))
-    bound = 1 - (defaults.ALPHA / 2) ** (1 / clusters)
     if value in (0.0, 1.0):
-        low, high = (0.0, bound) if value == 0 else (1 - bound, 1.0)
-    return Share(value, low, high)
+        return exact(round(value) * clusters, clusters)
+    low, high = np.quantile(drawn, [defaults.ALPHA / 2, 1 - defaults.ALPHA / 2])
+    return Share(value, float(low), float(high))

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stratoscope.errors import InputError
+from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.pictures.about import About
 from stratoscope.publish.pictures.redraw import Redrawn, refuse_other_trace, taken
-from stratoscope.publish.profiles import PROFILED
 from stratoscope.view.spec.look import Look
 from stratoscope.view.spec.viewspec import ViewSpec
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from stratoscope.analysis.results.result import is_result, table_in
 from stratoscope.errors import InputError
-from stratoscope.publish.profiles import KIND, scale_of
+from stratoscope.publish.averaged import KIND, scale_of
 from stratoscope.trace.arrays import Floats, Ints
 
 _FIX = "Give a Result that was published of other prompts in the same model, with all its layers."

@@ -10,10 +10,10 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
+from stratoscope.publish.averaged import profiled, scale_of
 from stratoscope.publish.classes import members
 from stratoscope.publish.private.centre import Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
-from stratoscope.publish.profiles import profiled, scale_of
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.words import capital, counted, number

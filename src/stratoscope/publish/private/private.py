@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
+from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import private_promise, promise, published_at
 from stratoscope.publish.private.plan import Plan, planned
-from stratoscope.publish.profiles import KIND, PROMPT_CLASS, of_prompts, public_model, scale_of
+from stratoscope.publish.profiles import public_model
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
