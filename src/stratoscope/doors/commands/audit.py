@@ -52,8 +52,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help=f"The model: it is run over its vocabulary to match published norms, of {defaults.ATTACK_TOKENS} tokens, some "
-        "16 s each. Give --original too.",
+        help="The model: it is run over its vocabulary to match published norms, of "
+        f"{defaults.ATTACK_TOKENS} tokens, some 16 s each. Give --original too.",
     ),
 ]
 HeldAgainst = Annotated[
