@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stratoscope.progress import Progress
-    from stratoscope.publish.audit.outcome import Attacked, Audit
+    from stratoscope.publish.audit.outcome import Attacked, Audit, Finding
 
 FOUND = 3  # exit status where something was found
+_MOST_ROWS = 20  # findings of one kind that are printed
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="What was published: files, or folders.")]
 Original = Annotated[
@@ -129,11 +130,23 @@ def _tell(done: Audit) -> None:
         console.tell_text("\n" + table(("canaries", *counts, "what publish said"), tried, right=counts, width=width))
     if done.attacks:
         console.tell_text("\n" + table(*attack_rows(done.attacks), right=(), width=width))
-    if done.findings:
-        rows = [(one.kind, one.what, one.where, one.fix) for one in done.findings]
+    if rows := _finding_rows(done.findings):
         console.tell_text("\n" + table(("found", "what", "where", "what to do"), rows, right=(), width=width))
     console.tell_text("")
     console.tell(done.last_line)
+
+
+def _finding_rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str]]:
+    """A row for each finding; of a kind that is there very often the first, and how many more."""
+    by_kind: dict[str, list[Finding]] = {}
+    for one in findings:
+        by_kind.setdefault(one.kind, []).append(one)
+    rows = []
+    for kind, some in by_kind.items():
+        rows += [(kind, one.what, one.where, one.fix) for one in some[:_MOST_ROWS]]
+        if len(some) > _MOST_ROWS:
+            rows.append((kind, f"… and {len(some) - _MOST_ROWS:,} more", "", "--json lists them all."))
+    return rows
 
 
 def _by_norms(done: Audit, original: Path, model: str, show: Progress) -> Iterator[Attacked]:

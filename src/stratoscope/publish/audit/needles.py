@@ -167,10 +167,11 @@ def _add_ids(found: Needles, ids: np.ndarray) -> None:
 
 
 def _add_attributes(found: Needles, attrs: Mapping[Any, Any], own: OwnWords) -> None:
-    for name in ("uuid", "recording_sha256", "digest"):
-        _add_link(found, str(attrs.get(name) or ""), own)
     plan, model, tokenizer = (_object(attrs.get(name)) for name in ("plan", "model", "tokenizer"))
-    _add_link(found, str(plan.get("prompts_sha256") or ""), own)
+    of_prompts = plan.get("prompts_sha256")  # without it the other is of settings alone, which are published
+    links = [attrs.get("uuid"), attrs.get("digest"), of_prompts, attrs.get("recording_sha256") if of_prompts else ""]
+    for link in links:
+        _add_link(found, str(link or ""), own)
     for value in _strings([plan, model, tokenizer, attrs.get("receipt")]):
         if re.match(r"(?:[A-Za-z]:)?[/\\~]\S", value) and len(value) < 4096:
             found.word(PLACES, value, own)
