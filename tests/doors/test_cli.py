@@ -184,7 +184,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "info": {"as_json"},
     "publish": {"explain", "as_json"},
     "lint": {"as_json", "strict"},
-    "audit": {"as_json"},
+    "audit": {"as_json", "model"},  # which `doors` runs after the verb
     "top": {"csv", "as_json", "overwrite"},
     "fit-lens": {"overwrite"},
     "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too

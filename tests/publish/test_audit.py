@@ -56,6 +56,7 @@ SPELT: dict[str, Callable[[bytes], bytes]] = {
     "base64 in lines": lambda text: base64.encodebytes(b"x" * 80 + text),
     "hexadecimal": lambda text: text.hex().encode(),
     "zlib": lambda text: b"\x00junk" + zlib.compress(text) + b"more",
+    "behind another stream": lambda text: zlib.compress(b"first") + zlib.compress(text),
     "gzip in base64": lambda text: base64.b64encode(gzip.compress(text)),
     "zip": packed_as_zip,
     "zip without its end": lambda text: packed_as_zip(text)[:-30],

@@ -12,10 +12,11 @@ from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish import inputs
-from stratoscope.publish.audit.allowed import unlisted
+from stratoscope.publish.audit.allowed import kind_of, unlisted
+from stratoscope.publish.audit.attacked import attacked, opened_published
 from stratoscope.publish.audit.canary import canaries
 from stratoscope.publish.audit.needles import GONE_AT, Needles, of_original
-from stratoscope.publish.audit.outcome import Audit, Audited, Canary, Finding, Looked
+from stratoscope.publish.audit.outcome import Attacked, Audit, Audited, Canary, Finding, Looked
 from stratoscope.publish.audit.own_words import OwnWords
 from stratoscope.publish.audit.reading import Reading, read
 from stratoscope.publish.audit.search import Search, add_machine
@@ -36,6 +37,8 @@ def audit(
     files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     original: str | os.PathLike[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
+    earlier: Sequence[str | os.PathLike[str]] | None = None,
     level: Level | None = None,
     canary: bool = False,
     progress: Progress | None = None,
@@ -52,6 +55,11 @@ def audit(
     original
         The trace or CSV file that it was made of: its texts, ids and numbers are searched for. Without it only the
         forms of paths, names, addresses, keys, times and identifiers are.
+    reference
+        A trace of other prompts, recorded with the same model: what an attacker may have. With the original, tokens are
+        looked up in it and members told from others.
+    earlier
+        What was published before of prompts that may be the same: it is compared with this.
     level
         Hold the files against this level, whatever they say; by default against what each says of itself.
     canary
@@ -95,13 +103,34 @@ def audit(
     levels = dict.fromkeys(one.level for one in judged)
     marked = opened_original if canary else None
     tried = [] if marked is None else [one for level in levels for one in canaries(marked, level, say)]
+    attacks = _attacks(judged, opened_original, reference, earlier or (), say)
     findings = [finding for one in judged for finding in one.findings()]
     return Audit(
         tuple(one.audited for one in judged),
         tuple(_looked(needles, judged)),
         (*findings, *_of_canaries(tried)),
         tuple(tried),
+        tuple(attacks),
     )
+
+
+def _attacks(
+    judged: Sequence[_Judged],
+    original: xr.Dataset | None,
+    reference: str | os.PathLike[str] | None,
+    earlier: Sequence[str | os.PathLike[str]],
+    say: Progress,
+) -> list[Attacked]:
+    """Every attack on every file that holds numbers, with what the attacker has."""
+    others = None if reference is None else opened(reference)
+    before = [found for one in map(Path, earlier) if (found := opened_published(one, kind_of(one))) is not None]
+    return [
+        row
+        for one in judged
+        for row in attacked(
+            one.seen.root, one.seen.kind, one.level, original=original, reference=others, earlier=before, say=say
+        )
+    ]
 
 
 def _needles(original: xr.Dataset | None) -> Needles:

@@ -151,7 +151,7 @@ def _inflated(label: str, data: Bytes, start: int, window: int, budget: Budget) 
     most = budget.most
     try:
         while not opener.eof and size < most and (at < len(data) or opener.unconsumed_tail):
-            packed = opener.unconsumed_tail or bytes(data[at : (at := at + _FEED)])
+            packed = opener.unconsumed_tail or bytes(data[at : (at := min(at + _FEED, len(data)))])
             parts.append(opener.decompress(packed, most - size))
             size += len(parts[-1])
     except zlib.error:
