@@ -163,6 +163,7 @@ def _public(
     suffix = _PAGE if kind is None else kind.suffix
     said = _said(data, kind)
     _refuse_again(said, path)
+    at_level(said, level)  # refuses what no picture says before any of it is used
     if trace is None:
         if level != names.PROVENANCE:
             what = f"a picture can be published at {level!r} only drawn anew"
