@@ -1,4 +1,4 @@
-"""The measured frontier: how well members are told from others, by how true the published differences of classes are."""
+"""The measured frontier: how well members are told from others, by how true published differences of classes are."""
 
 from __future__ import annotations
 

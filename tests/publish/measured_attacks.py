@@ -56,7 +56,7 @@ def attacks(lab: Lab) -> Measured:
         ],
         [
             _text_is_gone(found),
-            Claim("A second publication of the same prompts is refused, unless `--allow-overlap` is given.", _refused_twice(lab)),
+            Claim("Prompts are refused a second time, unless `--allow-overlap` is given.", _refused_twice(lab)),
         ],
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _without(lab: Lab, level: str, prompt: int) -> Published:
 
 
 def _attacked(lab: Lab, level: str) -> Iterator[Attack]:
-    """All attacks on one level, beside earlier publications of all prompts but one; members have a section of their own."""
+    """All attacks on one level, beside earlier publications of all prompts but one; members have their own section."""
     lab.tell(f"attacks: {level}")
     left_out = np.linspace(0, lab.corpus.sizes["prompt"] - 1, LEFT_OUT).astype(int)
     earlier = [] if level in WITH_ROWS else [_without(lab, level, prompt) for prompt in left_out]

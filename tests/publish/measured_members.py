@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain
 
 import numpy as np
 import xarray as xr
@@ -112,7 +110,7 @@ class Level:
 
 
 def levels(pool: Pool, other: xr.DataTree, prompts: int) -> list[Level]:
-    """All that so many prompts of a class may be published at; `other`: profiles that were published of other prompts."""
+    """All at which so many prompts of a class are published; `other`: profiles published of other prompts."""
     bands = BANDS.get(prompts)
     ratios, layers = pool.quantities[ALL_LEVELS], pool.corpus.sizes["layer"]
 
@@ -175,7 +173,7 @@ def _in_layers(means: Floats, layers: int) -> Floats:
     return np.repeat(means, [len(part) for part in np.array_split(np.arange(layers), len(means))])
 
 
-# --- attacked, and held against the originals ----------------------------------------------------------------------------
+# --- attacked, and held against the originals -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def members(lab: Lab) -> Measured:
     return Measured(
         [
             Table(
-                "Who was in it: the area under the ROC curve (0.5 = a guess, 1 = always right), and the share of members "
-                "that are found where 1 % of other prompts are taken for members.",
+                "Who was in it: the area under the ROC curve (0.5 = a guess, 1 = always right), and the share of "
+                "members that are found where 1 % of other prompts are taken for members.",
                 ["level", *(f"n = {prompts}{what}" for what in ("", ", found") for prompts in SIZES)],
                 [
                     [WITH_ROWS, *[number(*rows.auc)] * len(SIZES), *[share(*rows.found)] * len(SIZES)],
@@ -57,7 +57,7 @@ def members(lab: Lab) -> Measured:
             ),
             Table(
                 f"What it is good for: the correlation over layers of the published `{ALL_LEVELS}` with that of the "
-                "original prompts, of the difference of the two classes, and of the profile of a class (the lower of two).",
+                "original prompts: of the difference of two classes, and of the profile of a class (the lower of two).",
                 ["level", *(f"{what}, n = {prompts}" for what in ("difference", "profile") for prompts in SIZES)],
                 [
                     [WITH_ROWS, *["1.00"] * 2 * len(SIZES)],
@@ -72,11 +72,11 @@ def members(lab: Lab) -> Measured:
 
 
 def _use(of: Mapping[int, Outcome]) -> list[str]:
-    both = [
-        [_over_draws(values) for values in (of[n].differences, of[n].profiles)] if n in of else [REFUSED] * 2
+    return [
+        _over_draws(getattr(of[n], which)) if n in of else REFUSED
+        for which in ("differences", "profiles")
         for n in SIZES
     ]
-    return [pair[which] for which in (0, 1) for pair in both]
 
 
 def _over_draws(values: Floats) -> str:
@@ -125,8 +125,8 @@ def _claims(found: Mapping[str, Mapping[int, Outcome]]) -> list[Claim]:
         ),
         Claim("There no share of members found is above what ε = 1 allows, by more than chance.", least <= alarms),
         Claim(
-            f"At `aggregate` nothing bounds it: 20 prompts of a class give {number(unbounded)} at least, above what ε = 1 "
-            "would allow.",
+            f"At `aggregate` nothing bounds it: 20 prompts of a class give {number(unbounded)} at least, more than "
+            "ε = 1 would allow.",
             unbounded > bound,
         ),
         Claim(

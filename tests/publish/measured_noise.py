@@ -23,22 +23,14 @@ def epsilon(lab: Lab) -> Measured:
             attacked = epsilon_at_least(mechanism, runs=RUNS)
             above.append(mechanism.epsilon - stated)
             below.append(attacked.epsilon - stated)
-            ratio = number(mechanism.sigma / mechanism.sensitivity)
-            rows.append(
-                [
-                    f"{stated:g}",
-                    str(prompts),
-                    f"{ratio} Δ",
-                    number(mechanism.epsilon, digits=4),
-                    number(attacked.epsilon),
-                ]
-            )
+            ratio, found = number(mechanism.sigma / mechanism.sensitivity), number(attacked.epsilon)
+            rows.append([f"{stated:g}", str(prompts), f"{ratio} Δ", number(mechanism.epsilon, digits=4), found])
     return Measured(
         [
             Table(
-                f"The noise (σ, in units of Δ, how far one prompt can move a mean), and ε at δ = {defaults.DELTA:g}: as "
-                f"OpenDP's accountant says, and at least what an attack found that published either of two neighbouring "
-                f"inputs {RUNS:,} times (95 %).",
+                f"The noise (σ, in units of Δ, how far one prompt can move a mean), and ε at δ = {defaults.DELTA:g}: "
+                f"as OpenDP's accountant says, and at least what an attack found that published either of two "
+                f"neighbouring inputs {RUNS:,} times (95 %).",
                 ["stated ε", "prompts", "σ", "accountant: at most", "attack: at least"],
                 rows,
             )

@@ -1,4 +1,4 @@
-"""What the measurements of publishing have in common: the two recordings, tables for the page, claims that must hold."""
+"""What the measurements of publishing share: the two recordings, tables for the page, claims that must hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What publishing promises, measured on 240 docstrings in SmolLM2: `make truth` writes the tables of docs/publishing.md.
+"""What publishing promises, measured on 240 docstrings in SmolLM2; `make truth` writes it into docs/publishing.md.
 
     python tests/publish/truth_publish.py [--only SECTION] [--data FOLDER] [--model FOLDER]
 
@@ -48,7 +48,8 @@ def main() -> int:
         if given.data:  # a copy: what is published is noted beside the original
             for trace in given.data.glob("*.trace"):
                 shutil.copytree(trace, lab.folder / trace.name)
-        return 0 if all([_measured(name, lab) for name in given.only or SECTIONS]) else 1
+        held = [_measured(name, lab) for name in given.only or SECTIONS]
+    return 0 if all(held) else 1
 
 
 def _measured(name: str, lab: Lab) -> bool:
