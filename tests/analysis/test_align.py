@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import stratoscope
 from stratoscope.analysis.values import align as module
-from stratoscope.analysis.values.align import GAP, Alignment, align
+from stratoscope.analysis.values.align import GAP, Alignment, align, token_keys
 
 PROMPTS = st.lists(st.integers(0, 4), max_size=20)
 LONG = st.booleans()  # whether they are aligned as long prompts are
@@ -89,3 +90,12 @@ def test_prompts_of_twenty_thousand_tokens_are_not_searched_as_a_whole(
     if alike:
         assert (found.equal.sum(), found.before) == (19_993, 5_000)
     assert longest > 0 or alike
+
+
+def test_tokens_of_which_nothing_is_known_equal_none() -> None:
+    trace = stratoscope.simulate(prompts=2, tokens=6, layers=2)
+    unknown = trace.assign_coords(token_id=("token", np.full(trace.sizes["token"], -1))).drop_vars("text")
+    keys = token_keys(unknown, slice(None))
+    assert len(set(keys.tolist())) == trace.sizes["token"]
+    assert not align(keys[:6], keys[6:]).equal.any()
+    assert align(*(token_keys(trace, slice(first, first + 6)) for first in (0, 6))).equal.any()

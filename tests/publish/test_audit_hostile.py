@@ -12,6 +12,7 @@ import pytest
 
 from stratoscope.errors import InputError
 from stratoscope.publish.audit import unpack
+from stratoscope.publish.audit.allowed import UNLISTED
 from stratoscope.publish.audit.audit import audit
 
 SAID = b'{"published": {"level": "no-text", "promise": "p"}}\n'
@@ -25,7 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kinds(path: Path) -> list[str]:
-    return [one.kind for one in audit(path).findings]
+    """What was found, but for what these files are: nothing that is published."""
+    return [one.kind for one in audit(path).findings if one.kind != UNLISTED]
 
 
 def test_a_link_is_told_and_not_followed(tmp_path: Path) -> None:
@@ -90,8 +92,7 @@ def test_a_file_of_five_gigabytes_that_holds_nothing_is_done_at_once(tmp_path: P
         file.truncate(5 * 2**30)
         file.seek(3 * 2**30)
         file.write(b"mail quokka@quokkamail.example")
-    found = audit(path)
-    assert [one.kind for one in found.findings] == ["e-mail addresses"]
+    assert kinds(path) == ["e-mail addresses"]
 
 
 def test_packed_in_packed_without_end_is_told(tmp_path: Path) -> None:

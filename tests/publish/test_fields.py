@@ -12,9 +12,10 @@ import xarray as xr
 import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
+from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, kept, listed
 from stratoscope.publish.private.centre import KNOWN
-from stratoscope.publish.profiles import OF_THE_MODEL, PROFILED
+from stratoscope.publish.profiles import OF_THE_MODEL
 from stratoscope.publish.traces import told
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format import schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stratoscope
-from stratoscope import names
+from stratoscope import disk, names
 from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.publish.ledger import ENDING, Ledger
@@ -225,6 +226,23 @@ def test_a_killed_program_leaves_the_old_ledger_or_one_that_counts_too_many(ledg
     else:
         ledger.record(MEANS, CONTENTS[20:])
     assert [*ledger.path.parent.glob(f"*{ENDING}")] == [ledger.path]
+
+
+def test_a_publication_that_failed_to_appear_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stratoscope.simulate(tmp_path / "mine.trace", prompts=2, layers=1, d_ff=16, record=[names.NORMS])
+
+    def full(operation: str, path: Path) -> None:
+        if "public.trace" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(disk, "step", full)
+    with pytest.raises((stratoscope.StratoscopeError, OSError), match="space"):
+        stratoscope.publish(tmp_path / "mine.trace", tmp_path / "public.trace", level=NO_TEXT)
+    monkeypatch.undo()
+    assert not (tmp_path / "public.trace").exists()
+    contents = prompt_contents(stratoscope.open_trace(tmp_path / "mine.trace"))
+    with pytest.raises(InputError, match="2 of these 2 prompts were published at no-text"):
+        Ledger.beside(tmp_path / "mine.trace").check(MEANS, contents)
 
 
 def test_of_two_programs_that_publish_at_once_one_is_refused(tmp_path: Path) -> None:

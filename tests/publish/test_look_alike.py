@@ -169,6 +169,19 @@ def test_noise_of_a_private_publication_gives_legal_numbers(noise: float) -> Non
     assert look.attrs["published"]["level"] == names.PRIVATE
 
 
+def test_bands_of_layers_of_a_private_publication_are_drawn_across() -> None:
+    published = published_profiles(12, ("mlp_write_ratio",), level=names.PRIVATE)
+    wanted = published["profiles/mlp_write_ratio/mean"].values
+    published["profiles/mlp_write_ratio"] = xr.DataTree(
+        published["profiles/mlp_write_ratio"].to_dataset().isel(layer=[1, 4, 7, 10])
+    )
+    published["classes"] = xr.DataTree(published["classes"].to_dataset().drop_vars("tokens"))
+    look = stratoscope.simulate(like=published, record="norms")
+    found = class_profiles(look, quantities=["mlp_write_ratio"])["profiles/mlp_write_ratio/mean"].values
+    assert np.abs(found - wanted)[:, [1, 4, 7, 10]].max() < TOLERANCE
+    assert np.abs(found - wanted)[:, 1:11].max() < 0.25
+
+
 def test_no_prompt_is_a_near_duplicate_of_another(look_alike: xr.Dataset) -> None:
     assert len(set(duplicates(look_alike, range(look_alike.sizes["prompt"])).tolist())) == look_alike.sizes["prompt"]
 
@@ -263,6 +276,12 @@ HOSTILE = {
     "endless prompts": _table("classes", tokens=np.full(2, 10**12)),
     "one class twice": _table("classes", prompt_class=np.array(["a", "a"], object)),
     "other classes": _table("profiles/resid_norm", prompt_class=np.array(["a", "b"], object)),
+    "bands that are not private": lambda result: result["profiles"].update(
+        {"resid_norm": xr.DataTree(result["profiles/resid_norm"].to_dataset().isel(depth=[0, 3]))}
+    ),
+    "no classes": lambda result: result.update(
+        {"classes": xr.DataTree(result["classes"].to_dataset().isel(prompt_class=[]))}
+    ),
     "some layers": _table("profiles/mlp_write_ratio", layer=np.array([5, 6, 7])),
 }
 

@@ -26,7 +26,9 @@ from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.pictures.keys import KEYS, kept_values
 from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.traces import published_trace
 from stratoscope.view.matplotlib.render import render
+from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.report import contents_of
 from stratoscope.view.spec.document import Packing
 from stratoscope.view.spec.drawn_by import drawn_by, drawn_by_result
@@ -290,8 +292,6 @@ def test_at_aggregate_the_class_profile_stands_in_the_place_of_single_tokens(
 
 
 def test_the_same_is_drawn_of_the_published_trace(drawn: Draw, trace: xr.Dataset, tmp_path: Path) -> None:
-    from stratoscope.publish.traces import published_trace
-
     publish_picture(drawn("heatmap", prompt=["neutral-2"]), tmp_path / "a.png", "no-text", trace=trace)
     stratoscope.heatmap(published_trace(trace, "no-text"), tmp_path / "b.png", prompt=[3])
     np.testing.assert_array_equal(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png"))
@@ -318,6 +318,14 @@ def test_what_a_level_does_not_keep_is_not_drawn(drawn: Draw, trace: xr.Dataset,
     assert "cannot be drawn" in refusal(drawn("lens"), tmp_path / "a.png", "no-text", trace=trace)
     assert "by their texts" in refusal(drawn("compare"), tmp_path / "a.png", "no-text", trace=trace)
     assert "spans" in refusal(drawn("heatmap", span="user"), tmp_path / "a.png", "no-text", trace=trace)
+
+
+def test_tokens_without_text_are_never_aligned(trace: xr.Dataset) -> None:
+    public = published_trace(trace, "no-text")
+    with pytest.raises(InputError, match="cannot be told apart"):
+        stratoscope.comparison(public)
+    assert peaks_spec(public).content.comparison is None
+    assert peaks_spec(trace).content.comparison is not None
 
 
 def test_what_was_published_already_is_refused(drawn: Draw, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from stratoscope.publish.profiles import class_profiles
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.prompts import Prompts
 
+pytest.importorskip("opendp")
 ROWS = arrays.arrays(
     np.float64,
     st.tuples(st.integers(1, 6), st.integers(1, 9)),
@@ -197,7 +198,7 @@ def test_more_numbers_than_the_noise_allows_are_refused_with_what_would_work(sim
 
 def test_twenty_prompts_carry_six_numbers_and_nineteen_are_refused(simulated: xr.Dataset) -> None:
     assert calibrated(20, 1.0, 1.0, 1e-5).most_numbers == 6
-    with pytest.raises(InputError, match=r"class 'critical' has 19 prompts, 20 are needed"):
+    with pytest.raises(InputError, match="class 'critical' has 19 prompts and class 'neutral' has 19 prompts, 20 are"):
         private_profiles(Prompts(simulated).part(0, 38))
 
 
@@ -234,6 +235,16 @@ def test_bands_are_means_of_their_layers_and_of_the_centre(simulated: xr.Dataset
 def test_what_cannot_be_published_is_refused(simulated: xr.Dataset, arguments: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
         private_profiles(simulated, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_table_is_refused_and_of_other_records_the_first_that_something_is_known_of_is_taken(
+    simulated: xr.Dataset,
+) -> None:
+    norms = [name for name in KNOWN if names.QUANTITIES[name].group == names.NORMS]
+    (column,) = planned(simulated.drop_vars(norms)).columns
+    assert column.quantity == "resid_norm"
+    with pytest.raises(InputError, match="holds nothing of which private means"):
+        planned(simulated.drop_vars([*simulated.data_vars]))
 
 
 def test_a_centre_of_another_model_is_refused(simulated: xr.Dataset) -> None:

@@ -15,6 +15,8 @@ from stratoscope.publish.private.private import private_profiles
 from stratoscope.view.report.save import contents_of
 from stratoscope.view.spec.charts import Intervals
 
+pytest.importorskip("opendp")
+
 
 @pytest.fixture(scope="module")
 def published(simulated: xr.Dataset) -> xr.DataTree:

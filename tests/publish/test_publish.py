@@ -157,7 +157,7 @@ def test_a_private_publication_says_its_numbers(many: Path) -> None:
     pytest.importorskip("opendp")
     done = stratoscope.publish(many, many.with_name("public"), level="private", epsilon=4.0)
     assert "ε = 4" in done.promise
-    assert "signal to noise" in done.told[0]
+    assert "predicted signal-to-noise" in done.told[0]
     assert PROMISES["private"] != stratoscope.open_result(done.out).attrs["published"]["promise"] == done.promise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import unit_means
 from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.names import Level
 from stratoscope.publish.duplicates import duplicates
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
 from stratoscope.trace.prompts import Prompts
@@ -59,7 +60,7 @@ class ClassPrompts:
     @property
     def described(self) -> str:
         """What an error calls it."""
-        return f"class {self.name!r}" if self.name else "the trace"
+        return described(self.name)
 
     def each(self, values: AnyFloats) -> AnyFloats:
         """The means over the prompts of each cluster; `values` has a row for each of `prompts`."""
@@ -128,14 +129,32 @@ def publishable(classes: Sequence[ClassPrompts]) -> list[ClassPrompts]:
     InputError
         One has too few; it says how many each of those has.
     """
-    few = [one for one in classes if len(one) < defaults.FEWEST_PROMPTS]
+    refuse_few({one.name: len(one) for one in classes}, "prompts that differ", names.AGGREGATE)
+    return list(classes)
+
+
+def refuse_few(counts: Mapping[str, int], noun: str, level: Level) -> None:
+    """Raise where a class has fewer than 20, and say how many each of those has.
+
+    Parameters
+    ----------
+    counts
+        How many each class has …
+    noun
+        … of what.
+    """
+    few = {name: count for name, count in counts.items() if count < defaults.FEWEST_PROMPTS}
     if few:
-        counts = listed([f"{one.described} has {len(one)} prompts that differ" for one in few])
-        enough = [one.name for one in classes if one not in few]
+        said = listed([f"{described(name)} has {count} {noun}" for name, count in few.items()])
+        enough = [name for name in counts if name not in few]
         leave = f"leave {'it' if len(few) == 1 else 'them'} out with --class {enough[0]}, " if enough else ""
         raise InputError(
-            f"{counts}, {defaults.FEWEST_PROMPTS} are needed",
-            where=f"level {names.AGGREGATE}",
+            f"{said}, {defaults.FEWEST_PROMPTS} are needed",
+            where=f"level {level}",
             fix=f"Record more prompts, {leave}or publish at the level {names.NO_TEXT}, which hides far less.",
         )
-    return list(classes)
+
+
+def described(name: str) -> str:
+    """How an error calls a class."""
+    return f"class {name!r}" if name else "the trace"

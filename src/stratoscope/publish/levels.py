@@ -10,6 +10,8 @@ from stratoscope.trace.notes import WARNING, Note
 from stratoscope.version import __version__
 from stratoscope.words import number
 
+NOISE = "L31"  # line of the notes that say how much noise there is, which hides what is small
+
 PROMISES: Mapping[Level, str] = {
     names.PROVENANCE: "Who and where are gone. The text is there.",
     names.NO_TEXT: "Not readable by eye. Whoever has the model, or similar prompts, can recover it.",

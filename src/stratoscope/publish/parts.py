@@ -13,6 +13,7 @@ from stratoscope.publish import inputs
 from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
 from stratoscope.publish.explained import Explanation, explained
 from stratoscope.publish.inputs import Kind, kind_of
+from stratoscope.publish.levels import NOISE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -228,13 +229,10 @@ def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None
 def told_of_means(result: xr.DataTree) -> tuple[str, ...]:
     """What a person should know about class profiles: how many prompts, how much noise, and what is warned of."""
     table = result["classes"].to_dataset()
-    found = []
-    for place, name in enumerate(map(str, table["prompt_class"].values)):
-        words = f"{name or 'all prompts'}: about {int(table['prompts'].values[place])} prompts"
-        if "signal_to_noise" in table:
-            words += f", predicted signal to noise {float(table['signal_to_noise'].values[place]):.1f}"
-        found.append(words)
+    counts = zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True)
+    about = "; ".join(f"{name or 'all prompts'}: about {count} prompts" for name, count in counts) + "."
+    noise = [one["text"] for one in result.attrs["notes"] if one["id"] == NOISE]
     warned = [
         one["text"] for one in result.attrs["notes"] if one["severity"] == "warning" and "Published" not in one["text"]
     ]
-    return ("; ".join(found) + ".", *warned)
+    return (*(noise or [about]), *warned)

@@ -102,11 +102,11 @@ def sides(a: xr.Dataset, b: xr.Dataset) -> tuple[Side, Side]:
     ids = [np.asarray(one["token_id"].values) for one in (a, b)]
     if all((one >= 0).all() for one in ids) and _same_vocabulary(a, b):
         return Side(a, ids[0]), Side(b, ids[1])
-    if not all("text" in one.coords for one in (a, b)):
+    if not all(Prompts(one).has_texts for one in (a, b)):
         raise InputError(
-            "the tokens of the two traces cannot be told apart: other tokenizers, and no texts",
+            "its tokens cannot be told apart: no texts, and ids that are not known or of another tokenizer",
             where="trace",
-            fix="Record both with the tokenizer of the first.",
+            fix="Compare originals, recorded with one tokenizer; classes of prompts can be compared without texts.",
         )
     return Side(a, np.asarray(a["text"].values)), Side(b, np.asarray(b["text"].values))
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stratoscope.names import TOKEN
 from stratoscope.trace.arrays import Ints
+from stratoscope.trace.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -180,9 +182,10 @@ def _ascending(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def token_keys(dataset: xr.Dataset, tokens: NDArray[np.int64] | slice) -> NDArray[Any]:
-    """What makes two tokens equal: their ids, or their texts where a tokenizer's ids are not known."""
+    """What makes two tokens equal: their ids, or their texts where ids are not known; without these none is equal."""
+    ids = np.full(dataset.sizes[TOKEN], -1)
     if "token_id" in dataset.variables:
-        ids = np.asarray(dataset["token_id"].values)[tokens]
-        if (ids >= 0).all() or "text" not in dataset.coords:
-            return ids
+        ids = np.asarray(dataset["token_id"].values)
+    if (ids[tokens] >= 0).all() or not Prompts(dataset).has_texts:
+        return np.where(ids >= 0, ids, -1 - np.arange(len(ids)))[tokens]
     return np.asarray(dataset["text"].values)[tokens]

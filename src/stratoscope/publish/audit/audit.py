@@ -11,8 +11,10 @@ from stratoscope import defaults, names
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress, silent
+from stratoscope.publish import inputs
 from stratoscope.publish.audit import files as on_disk
-from stratoscope.publish.audit.claims import Claims, kind_of, names_no_level
+from stratoscope.publish.audit.allowed import kind_of, unlisted
+from stratoscope.publish.audit.claims import Claims
 from stratoscope.publish.audit.needles import GONE_AT, Needles, of_original
 from stratoscope.publish.audit.outcome import Audit, Audited, Finding, Looked
 from stratoscope.publish.audit.own_words import OwnWords, without_libraries
@@ -64,11 +66,11 @@ def audit(
     --------
     >>> import stratoscope
     >>> trace = stratoscope.simulate("mine.trace", prompts=4, layers=3)
-    >>> found = stratoscope.audit("mine.trace")
-    >>> [one.kind for one in found.findings]
-    ['no level', 'times']
-    >>> found.last_line
-    'Found: 2 things that should not be there (no level, times).'
+    >>> sorted({one.kind for one in stratoscope.audit("mine.trace").findings})
+    ['no level', 'times', 'what its level does not list']
+    >>> done = stratoscope.publish("mine.trace", "public.trace", level="no-text")
+    >>> stratoscope.audit("public.trace", original="mine.trace").last_line
+    'Not found by these attacks.'
     """
     if level is not None:
         refuse_unknown(level, LEVELS, "level")
@@ -140,7 +142,7 @@ def _search(root: Path, search: Search, say: Progress) -> _Seen:
             with on_disk.opened(one) as parts:
                 for start, data in parts:
                     place = f"{one.name} from byte {start:,}" if start else one.name
-                    known = without_libraries(data) if kind_of(one.path) == "page" else data
+                    known = without_libraries(data) if kind_of(one.path) == inputs.PAGE else data
                     for piece in pieces(place, known, budget):
                         seen.take(one.name, search, piece)
         except OSError as error:
@@ -172,14 +174,15 @@ class _Judged:
 
     def findings(self) -> list[Finding]:
         """What should not be there."""
-        return [*self._of_claims(), *self.seen.findings, *self._of_hits()]
+        wrong = unlisted(self.seen.root, self.seen.kind, self.level)
+        return [*self._of_claims(), *wrong, *self.seen.findings, *self._of_hits()]
 
     def _of_claims(self) -> list[Finding]:
         levels, root = self.seen.claims.levels, str(self.seen.root)
         if len(levels) > 1:
             said = listed(sorted(levels, key=LEVELS.index))
             return [Finding(TWO_LEVELS, f"parts of it say different levels: {said}", root, _AGAIN)]
-        if levels or names_no_level(self.seen.kind):
+        if levels or self.seen.kind == inputs.CSV:  # which has no place for it
             return []
         fix = f"Publish it: stratoscope publish {root} --level {self.level}."
         return [Finding(NO_LEVEL, "it says no level: nothing published it", root, fix)]

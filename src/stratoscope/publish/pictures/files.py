@@ -133,6 +133,24 @@ def public_picture(
         raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
 
 
+def rebuilt(path: Path, level: Level) -> bytes:
+    """A published picture or page built again of what is known of it: the same bytes, if it holds nothing else.
+
+    Raises
+    ------
+    InputError
+        It is no file of ours.
+    """
+    try:
+        data = _content(path)
+        kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
+        return _rewritten(data, kind, _said(data, kind), level)
+    except NotOurs as error:
+        raise InputError(
+            f"it holds something that pictures do not: {error}", where=str(path), fix=_DRAW_AGAIN
+        ) from None
+
+
 def _public(
     path: Path, level: Level, trace: xr.Dataset | None, profiles: Profiles | None, *, private_model: bool
 ) -> Public:

@@ -142,8 +142,11 @@ def refuse_other_trace(said: About | ViewSpec, trace: xr.Dataset, where: Path) -
 
 def _verb(how: DrawnBy, level: Level, where: Path) -> Callable[..., object]:
     """The function that draws it."""
-    if how.verb in _COMPARE and level != names.PROVENANCE and "prompt_class" not in how.options:
-        fix = "Compare classes, or take --level provenance."
+    prompts = how.options.get("prompt")
+    two = isinstance(prompts, list | tuple) and len(prompts) == 2
+    aligned = (how.verb in _COMPARE and "prompt_class" not in how.options) or (how.verb == "routes" and two)
+    if aligned and level != names.PROVENANCE:
+        fix = "Draw one prompt or compare classes, or take --level provenance."
         raise InputError("aligns tokens by their texts, which are not kept", where=str(where), fix=fix)
     module = {**_OF_TRACES, **_COMPARE}.get(how.verb)
     if module is None:

@@ -11,8 +11,8 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
 from stratoscope.publish.averaged import profiled, scale_of
-from stratoscope.publish.classes import members
-from stratoscope.publish.private.centre import Centre, centre_of
+from stratoscope.publish.classes import described, members, refuse_few
+from stratoscope.publish.private.centre import KNOWN, Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
@@ -110,8 +110,8 @@ class Plan:
         ]
         ratio = number(one.mechanism.signal_to_noise(self.numbers))
         return (
-            f"{capital(_named(one.name))}: {counted(len(one.prompts), 'prompt')}, {counted(self.numbers, 'number')}, "
-            f"predicted signal-to-noise at most {ratio}; noise {', '.join(noise)}."
+            f"{capital(described(one.name))}: {counted(len(one.prompts), 'prompt')}, "
+            f"{counted(self.numbers, 'number')}, predicted signal-to-noise at most {ratio}; noise {', '.join(noise)}."
         )
 
 
@@ -127,17 +127,27 @@ def planned(
     bands: int | None = None,
 ) -> Plan:
     """What `private_profiles` would publish; arguments and errors are its own."""
-    asked = profiled(dataset, quantities or (defaults.PRIVATE_QUANTITY,))
+    asked = profiled(dataset, quantities or _usual(dataset))
     columns = tuple(_column(dataset, quantity, centre, bands) for quantity in asked)
     numbers = sum(len(one.bands) for one in columns)
+    prompts_of = members(dataset, prompt_class)
+    refuse_few({name: len(prompts) for name, prompts in prompts_of.items()}, "prompts", names.PRIVATE)
     classes = []
-    for name, prompts in members(dataset, prompt_class).items():
-        _refuse_few(name, len(prompts))
+    for name, prompts in prompts_of.items():
         mechanism = calibrated(len(prompts), clip * float(np.sqrt(numbers)), epsilon, delta)
         if mechanism.signal_to_noise(numbers) < 1:
             raise _too_noisy(name, mechanism, numbers, len(columns))
         classes.append(ClassPlan(name, prompts, mechanism))
     return Plan(columns, tuple(classes))
+
+
+def _usual(dataset: xr.Dataset) -> tuple[str, ...]:
+    """What is published where nobody says what: the usual quantity, or the first that something is known of."""
+    there = [name for name in (defaults.PRIVATE_QUANTITY, *KNOWN) if name in dataset]
+    if not there:
+        fix = "Record norms: `stratoscope capture MODEL --prompts FILE --record norms -o TRACE`."
+        raise InputError("it holds nothing of which private means are made", where="trace", fix=fix)
+    return (there[0],)
 
 
 def _column(dataset: xr.Dataset, quantity: str, published: xr.DataTree | None, bands: int | None) -> Column:
@@ -150,26 +160,13 @@ def _column(dataset: xr.Dataset, quantity: str, published: xr.DataTree | None, b
     return Column(quantity, parts, centre_of(quantity, kind, rows, published))
 
 
-def _refuse_few(name: str, prompts: int) -> None:
-    if prompts < defaults.FEWEST_PROMPTS:
-        raise InputError(
-            f"{_named(name)} has {counted(prompts, 'prompt')}, {defaults.FEWEST_PROMPTS} are needed",
-            where=f"level {names.PRIVATE}",
-            fix="Record more prompts, or leave the class out with --class.",
-        )
-
-
 def _too_noisy(name: str, mechanism: Mechanism, numbers: int, columns: int) -> InputError:
     most, ratio = mechanism.most_numbers, mechanism.signal_to_noise(numbers)
     needed = int(np.ceil(mechanism.prompts / ratio))
     bands = f"--bands {most // columns} to average neighbouring layers, " if most >= columns else ""
     return InputError(
-        f"{_named(name)}: {mechanism.prompts} prompts carry {counted(most, 'number')} above the noise, not {numbers} "
-        f"(predicted signal-to-noise {number(ratio)})",
+        f"{described(name)}: {mechanism.prompts} prompts carry {counted(most, 'number')} above the noise, "
+        f"not {numbers} (predicted signal-to-noise {number(ratio)})",
         where=f"level {names.PRIVATE}",
         fix=f"Give {bands}fewer of --quantity, or record {needed:,} prompts of each class.",
     )
-
-
-def _named(name: str) -> str:
-    return f"class {name!r}" if name else "the trace"

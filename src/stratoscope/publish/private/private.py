@@ -12,7 +12,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
-from stratoscope.publish.levels import private_promise, promise, published_at
+from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
 from stratoscope.publish.private.plan import Plan, planned
 from stratoscope.publish.profiles import public_model
 from stratoscope.trace.arrays import Floats, Ints
@@ -189,7 +189,7 @@ def _source(dataset: xr.Dataset, plan: Plan) -> dict[str, Any]:
 
 
 def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:
-    notes = [Note("L31", INFO, sentence) for sentence in plan.in_words()]
+    notes = [Note(NOISE, INFO, sentence) for sentence in plan.in_words()]
     if dataset.attrs.get("source") == names.SIMULATED:
         notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
     notes.append(Note("L05", INFO, "First tokens are left out of every mean."))

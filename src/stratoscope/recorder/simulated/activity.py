@@ -12,6 +12,7 @@ from stratoscope.recorder.simulated.model import COLUMN_SPREAD, PEAK_SHARE, SINK
 from stratoscope.recorder.simulated.strengths import Writes
 
 START_SPREAD = 0.15  # of the logarithm of the residual stream before block 0
+_CARRIED = 0.6  # correlation over tokens of steady writes of neighbouring layers: about that of small Llama models
 _TAIL = 0.45  # |a_i|·‖W_:,i‖₂ is Pareto distributed: X = exp(0.45·E), E standard exponential
 _AFTER_SINK = 0.04  # a stream that large is hardly changed any more: ratios of the first token, times this
 _SINK_PEAK, _CLASS_PEAK = 8.0, 1.5  # planted peaks, times the strongest of the others
@@ -52,6 +53,8 @@ def norms(model: SimulatedModel, text: SimulatedTokens) -> dict[str, np.ndarray]
     sign = model.sign(text.index)
     mlp_noise = random.lognormal(0, mlp.spread * within, size) ** sign * np.exp(mlp.spread * differs[0])
     attn_noise = random.lognormal(0, attn.spread * within, size) ** sign * np.exp(attn.spread * differs[1])
+    if strengths.steady:
+        mlp_noise, attn_noise = _carried_on(mlp_noise, mlp.spread), _carried_on(attn_noise, attn.spread)
     mlp_alone, attn_alone = (sign * within * random.standard_normal(size) + differs[row] for row in (2, 3))
     mlp_cos, attn_cos = _cosines(mlp, mlp_noise, mlp_alone), _cosines(attn, attn_noise, attn_alone)
     mlp_ratio, attn_ratio = mlp.size * mlp_noise, attn.size * attn_noise
@@ -95,6 +98,19 @@ def _cosines(writes: Writes, noise: np.ndarray, alone: np.ndarray) -> np.ndarray
     of_cos = writes.cos + writes.cos_spread * np.sqrt(1 - writes.together**2) * alone
     cosines: np.ndarray = np.tanh(of_cos + writes.cos_spread * writes.together * np.log(noise) / writes.spread)
     return cosines
+
+
+def carried(before: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """Standard normal numbers of tokens in a layer, which are like those of the layer before."""
+    return np.asarray(_CARRIED * before + np.sqrt(1 - _CARRIED**2) * here)
+
+
+def _carried_on(noise: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """The same noise, from layer to layer more alike."""
+    numbers = np.log(noise) / spread
+    for layer in range(1, numbers.shape[1]):
+        numbers[:, layer] = carried(numbers[:, layer - 1], numbers[:, layer])
+    return np.asarray(np.exp(spread * numbers))
 
 
 def _to_ratios(

@@ -16,17 +16,18 @@ from stratoscope.recorder.simulated.attention import FIRST_SPREAD, shares_of_hea
 from stratoscope.recorder.simulated.strengths import Strengths
 from stratoscope.trace.arrays import Floats
 
-_LONGEST = 64  # tokens of the prompt that is rehearsed …
-_COLUMNS, _MOST_COLUMNS = 48, 96  # … and its heads: those of the model again and again, or the first of very many
+_COLUMNS, _MOST_COLUMNS = 48, 96  # heads that are rehearsed: those of the model again and again, or the first of many
+_SHORT, _CELLS = 64, 2**17  # tokens that are rehearsed: more only as far as layers × tokens × heads are not too many
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # over which the log odds of a head are averaged
 _MOST_ODDS = 16.0  # ±, logarithm
-_ROUNDS = (6.0, 3.0, 1.5, 0.8, 0.4, 0.2, 0.1)  # how far from where it stands a strength is tried, round by round
+# how far from where it stands a strength is tried, round by round, as a share of the farthest
+_ROUNDS = (1, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015)
 _TRIED = np.linspace(-1, 1, 9)
-# of each strength: what it is found by, the first of these that was published, and its least and greatest value
+# of each strength: the quantity it is found by, the first that was published; least and greatest value; the farthest
 _FOUND_BY = {
-    "head_spread": (("attn_entropy_nosink", "attn_entropy"), 0.02, 8.0),
-    "head_contrast": (("attn_entropy",), 0.1, 12.0),
-    "head_reach": (("attn_distance_nosink", "attn_distance"), -20.0, 60.0),
+    "head_spread": (("attn_entropy_nosink", "attn_entropy"), 0.02, 8.0, 4.0),
+    "head_contrast": (("attn_entropy",), 0.1, 12.0, 6.0),
+    "head_reach": (("attn_distance_nosink", "attn_distance"), -20.0, 400.0, 100.0),
 }
 
 
@@ -53,8 +54,9 @@ class _Rehearsal:
     @classmethod
     def of(cls, sink: Floats, reach: Floats, length: int, aim: Floats | None) -> _Rehearsal:
         columns = np.arange(min(sink.shape[1], _MOST_COLUMNS))
-        columns = np.tile(columns, -(-_COLUMNS // len(columns)))
-        size = (min(length, _LONGEST), len(sink), len(columns))
+        wanted = _COLUMNS * _SHORT // max(_SHORT, 2 ** (length - 1).bit_length())  # long prompts need fewer of them
+        columns = np.tile(columns, max(1, -(-wanted // len(columns))))
+        size = (min(length, max(_SHORT, _CELLS // (len(sink) * len(columns)))), len(sink), len(columns))
         # of their own: what is drawn of a token does not depend on the length
         first, weight = (np.random.default_rng([0, number]).standard_normal(size) for number in range(2))
         sink, reach = (np.concatenate([one[:, columns]] * 2, axis=1) for one in (sink, reach))
@@ -103,23 +105,25 @@ def like_attention(
     """
     found = {name: getattr(strengths, name) for name in ("head_sink", *_FOUND_BY)}
     aims: dict[str, str] = {}
-    for strength, (quantities, _, _) in _FOUND_BY.items():
+    for strength, (quantities, *_) in _FOUND_BY.items():
         if known := [name for name in quantities if name in profiles and name not in aims.values()]:
             aims[strength] = known[0]
     rehearsal = _Rehearsal.of(sink, reach, max(4, length), profiles.get("attn_first"))
-    for distance in _ROUNDS:
+    longer = np.log(max(4, length) / len(rehearsal.weight))  # distances grow with the length, as nearness is relative
+    for share in _ROUNDS:
         for strength, quantity in aims.items():
-            found[strength] = _nearer(rehearsal, found, strength, quantity, profiles[quantity], distance)
+            aim = profiles[quantity] - longer if QUANTITIES[quantity].log else profiles[quantity]
+            found[strength] = _nearer(rehearsal, found, strength, quantity, aim, share)
     found["head_sink"] = rehearsal.odds(found)
     return replace(strengths, **found, moved=_moved(strengths, profiles, sink.shape[1]))
 
 
 def _nearer(
-    rehearsal: _Rehearsal, found: dict[str, Floats], strength: str, quantity: str, aim: Floats, distance: float
+    rehearsal: _Rehearsal, found: dict[str, Floats], strength: str, quantity: str, aim: Floats, share: float
 ) -> Floats:
-    """A strength that brings a profile nearer to its aim, at most so far from where it stands."""
-    _, least, greatest = _FOUND_BY[strength]
-    tried = np.clip(found[strength] + distance * _TRIED[:, None], least, greatest)
+    """A strength that brings a profile nearer to its aim, at most that share of the farthest from where it stands."""
+    _, least, greatest, farthest = _FOUND_BY[strength]
+    tried = np.clip(found[strength] + share * farthest * _TRIED[:, None], least, greatest)
     gives = np.array([rehearsal.profile(quantity, {**found, strength: one}) for one in tried])
     rising = 1 if gives[-1].sum() >= gives[0].sum() else -1
     nearer = [

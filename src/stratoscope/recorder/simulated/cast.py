@@ -67,7 +67,7 @@ class Cast:
 
     def identity(self, index: int) -> str:
         """The id of a prompt."""
-        return f"{self.classes[self.class_of(index)]}-{self._numbered(self.number_of(index))}"
+        return f"{self.classes[self.class_of(index)] or 'prompt'}-{self._numbered(self.number_of(index))}"
 
     def _numbered(self, number: int) -> str:
         return f"{number + 1:0{len(str(max(self.counts)))}d}"

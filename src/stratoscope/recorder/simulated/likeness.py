@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stratoscope.recorder.simulated.activity import START_SPREAD, growth, neuron_norm_per_output, resid_cosine
+from stratoscope.recorder.simulated.activity import START_SPREAD, carried, growth, neuron_norm_per_output, resid_cosine
 from stratoscope.recorder.simulated.attention_likeness import like_attention
 from stratoscope.recorder.simulated.cast import Cast
 from stratoscope.recorder.simulated.model import SimulationSize, heads_at_random
@@ -113,11 +113,14 @@ def _fitted(begun: Strengths, profiles: Mapping[str, Floats]) -> Strengths:
     attn: list[tuple[float, ...]] = []
     mlp: list[tuple[float, ...]] = []
     turn = []
+    drawn = [_mirrored(random), _mirrored(random)]
     for layer in range(layers):
         additions = []
-        for usually, aims, rows in ((begun.attn, of_attention, attn), (begun.mlp, of_mlp, mlp)):
+        drawn = [carried(before, _mirrored(random)) for before in drawn] if layer else drawn
+        parts = ((begun.attn, of_attention, attn), (begun.mlp, of_mlp, mlp))
+        for (usually, aims, rows), of_size in zip(parts, drawn, strict=True):
             size = aims.size(layer, stream.mean(), usually)
-            tokens = _Tokens(size - stream, _mirrored(random), _mirrored(random))
+            tokens = _Tokens(size - stream, of_size, _mirrored(random))
             spread, *cosines = _grown(tokens, aims.cos[layer], usually.cos[layer], aims.after[layer] - stream.mean())
             rows.append((float(np.exp(size)), spread, *cosines))
             additions.append((tokens.ratio(spread), tokens.cosines(*cosines)))

@@ -260,11 +260,12 @@ class SimulatedModel:
         return order, np.array([shape.d_ff - len(kept) for kept in planted])
 
     def drawn_as(self, index: int) -> int:
-        """The prompt by whose random numbers one is drawn: in a look-alike two after each other are drawn by the same.
+        """The prompt by whose random numbers one is drawn: in a look-alike a class's second half by those of the first.
 
         What is above the mean in one is below it in the other, so that together they are like their class (`sign`).
         """
-        return index - self.cast.number_of(index) % 2 if self.shape.like else index
+        half = self.cast.counts[self.cast.class_of(index)] // 2
+        return index - half if self.shape.like and half <= self.cast.number_of(index) < 2 * half else index
 
     def sign(self, index: int) -> int:
         """−1 where a prompt is drawn the other way round, else 1."""
@@ -332,9 +333,10 @@ class SimulatedModel:
 
 
 def _spaced_evenly(random: np.random.Generator, low: int, high: int, count: int) -> np.ndarray:
-    """Lengths of prompts in any order, their mean midway between the ends; two after each other are equally long."""
-    pairs = np.round(np.linspace(low, high, -(-count // 2)) if count > 2 else [(low + high) / 2]).astype(int)
-    return np.repeat(random.permutation(pairs), 2)[:count]
+    """Lengths of prompts in any order, the same in both halves, their mean midway between the ends."""
+    half = np.round(np.linspace(low, high, count // 2)) if count > 3 else np.full(count // 2, (low + high) // 2)
+    half = random.permutation(half)
+    return np.concatenate([half, half, [(low + high) // 2] * (count % 2)]).astype(int)
 
 
 def heads_at_random(random: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

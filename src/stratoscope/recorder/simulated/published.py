@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stratoscope import names
+from stratoscope import defaults, names
 from stratoscope.analysis.results.result import is_result, open_result, table_in
 from stratoscope.errors import InputError, printable_line
 from stratoscope.replacing import refuse_absent
 from stratoscope.trace.arrays import Floats
 from stratoscope.trace.format.place import is_trace
-from stratoscope.words import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,8 +44,14 @@ TAKEN = (  # quantities whose profiles a look-alike takes over
 _MOST = {"layers": 1000, "d_model": 10**6, "d_ff": 10**6, "heads": 1000}  # no model has more
 _MOST_CELLS = 2**26  # layers × neurons
 _MOST_CLASSES, _MOST_PROMPTS, _MOST_TOKENS = 100, 10**6, 10**5  # tokens: of a prompt
+_USUAL_TOKENS = sum(defaults.SIMULATED_TOKENS) // 2
 _LONGEST_NAME = 200  # characters of a class's name
-_FACTS = {"d_model": "d_model", "d_ff": "d_ff", "heads": "n_heads"}  # size → what the model's facts call it
+_FACTS = {
+    "layers": "n_layers",
+    "d_model": "d_model",
+    "d_ff": "d_ff",
+    "heads": "n_heads",
+}  # size → what the model's facts call it
 _LARGEST_LOG = 60.0  # ±: beyond, numbers are no norms of a network
 _SCALE = "scale"
 _PUBLISH = "Give a folder that `stratoscope publish TRACE --level aggregate -o FOLDER` wrote."
@@ -108,12 +113,14 @@ def read_published(given: str | os.PathLike[str] | xr.DataTree) -> Published:
         It is something else, says too little, or holds numbers that no published profiles hold.
     """
     result = _opened(given)
-    summary = result.attrs["summary"]
-    level, promise = summary.get("level"), printable_line(str(summary.get("promise", "")))[:_LONGEST_NAME]
-    _require(level in (names.AGGREGATE, names.PRIVATE), f"profiles at the level {str(level)[:40]!r}")
+    said = result.attrs.get("summary")
+    summary: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+    level, promise = str(summary.get("level")), printable_line(str(summary.get("promise", "")))[:_LONGEST_NAME]
+    _require(level in (names.AGGREGATE, names.PRIVATE), f"profiles at the level {level[:40]!r}")
     classes = _classes(result)
-    profiles, layers = _profiles(result, [one.name for one in classes])
-    sizes = {"layers": layers, **_sizes(summary.get("model"), layers)}
+    model = summary.get("model")
+    sizes = _sizes(model if isinstance(model, Mapping) else {}, result)
+    profiles = _profiles(result, [one.name for one in classes], sizes["layers"], banded=level == names.PRIVATE)
     return Published(level, promise, classes, sizes, profiles)
 
 
@@ -140,9 +147,11 @@ def _opened(given: str | os.PathLike[str] | xr.DataTree) -> xr.DataTree:
 
 def _classes(result: xr.DataTree) -> tuple[PublishedClass, ...]:
     table = _table(result, "classes")
-    columns = [_column(table, name).ravel().tolist() for name in ("prompt_class", "prompts", "tokens")]
-    called, prompts, tokens = columns
-    _require(0 < len(called) <= _MOST_CLASSES, f"{counted(len(called), 'class')}")
+    _require(0 < table.sizes.get("prompt_class", 0) <= _MOST_CLASSES, "no classes, or very many")
+    called, prompts = (_column(table, name).ravel().tolist() for name in ("prompt_class", "prompts"))
+    tokens = [_USUAL_TOKENS] * len(called)  # a private publication does not tell them
+    if "tokens" in table.variables:
+        tokens = _column(table, "tokens").ravel().tolist()
     _require(len(set(called)) == len(called), "two classes of one name")
     _require(all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in called), "a class without a name")
     _require(_whole(prompts, _MOST_PROMPTS), "a number of prompts that no trace has")
@@ -154,39 +163,44 @@ def _whole(values: list[Any], most: int) -> bool:
     return all(isinstance(value, int) and 1 <= value <= most for value in values)
 
 
-def _sizes(model: Any, layers: int) -> dict[str, int]:
-    """Sizes of the model, as far as they were published."""
-    facts = model if isinstance(model, Mapping) else {}
-    there = facts.get("n_layers", layers)
-    _require(there == layers, f"profiles of {layers} of {str(there)[:20]} layers: a look-alike needs all of them")
-    found = {size: facts[name] for size, name in _FACTS.items() if facts.get(name) is not None}
+def _sizes(model: Mapping[str, Any], result: xr.DataTree) -> dict[str, int]:
+    """Sizes of the model, as far as they were published; of one whose layers were not, those that there are."""
+    found = {size: model[name] for size, name in _FACTS.items() if model.get(name) is not None}
+    tables = _tables(result).values()
+    found.setdefault("layers", max(one.sizes.get(names.LAYER, one.sizes.get(names.DEPTH, 1) - 1) for one in tables))
     for size, value in found.items():
         sound = type(value) is int and 1 <= value <= _MOST[size]
         _require(sound, f"a model whose {_FACTS[size]} is {str(value)[:20]}")
-    _require(layers * found.get("d_ff", 1) <= _MOST_CELLS, "a model of more neurons than any has")
+    _require(found["layers"] * found.get("d_ff", 1) <= _MOST_CELLS, "a model of more neurons than any has")
     return found
 
 
-def _profiles(result: xr.DataTree, classes: list[str]) -> tuple[dict[str, Floats], int]:
-    """The profiles that a look-alike takes over, and how many layers they have."""
-    found = {}
-    layers = set()
+def _tables(result: xr.DataTree) -> dict[str, xr.Dataset]:
+    """The tables of the profiles that a look-alike takes over."""
     there = result.children[KIND].children if KIND in result.children else ()
-    for name in [name for name in TAKEN if name in there]:
-        table, kind = _table(result, f"{KIND}/{name}"), names.QUANTITIES[name].row_kind
-        mean, rows = _column(table, "mean"), _column(table, kind)
-        whole = mean.ndim == 2 and mean.shape == (len(classes), len(rows)) and mean.dtype.kind == "f"
-        same = whole and _column(table, "prompt_class").tolist() == classes
-        extra = 1 if kind == names.DEPTH else 0
-        _require(same and len(rows) > extra, f"a profile of {name} that is damaged")
-        _require(rows.tolist() == list(range(len(rows))), f"a profile of {name} of some {kind}s only")
-        layers.add(len(rows) - extra)
-        found[name] = _on_scale(name, mean.astype(np.float64), str(table["mean"].attrs.get(_SCALE, "")))
+    found = {name: _table(result, f"{KIND}/{name}") for name in TAKEN if name in there}
     _require(bool(found), "none of the profiles that a look-alike is made of: " + ", ".join(TAKEN[:4]) + ", …")
-    _require(len(layers) == 1, "profiles of different numbers of layers")
-    (count,) = layers
-    _require(count <= _MOST["layers"], f"profiles of {count:,} layers")
-    return found, count
+    return found
+
+
+def _profiles(result: xr.DataTree, classes: list[str], layers: int, *, banded: bool) -> dict[str, Floats]:
+    """The profiles that a look-alike takes over; of bands of layers what lies between their middles is drawn across."""
+    found = {}
+    for name, table in _tables(result).items():
+        kind = names.QUANTITIES[name].row_kind
+        rows = np.arange(layers + 1 if kind == names.DEPTH else layers)
+        _require(0 < table.sizes.get(kind, 0) <= len(rows), f"a profile of {name} of another number of {kind}s")
+        mean, numbers = _column(table, "mean"), _column(table, kind)
+        sound = mean.shape == (len(classes), len(numbers)) and mean.dtype.kind == "f"
+        sound = sound and numbers.dtype.kind in "iu" and _column(table, "prompt_class").tolist() == classes
+        _require(sound, f"a profile of {name} that is damaged")
+        inside = numbers[0] >= 0 and numbers[-1] < len(rows) and (np.diff(numbers) > 0).all()
+        _require(inside and (banded or len(numbers) == len(rows)), f"a profile of {name} of some {kind}s only")
+        values = _on_scale(name, mean.astype(np.float64), str(table["mean"].attrs.get(_SCALE, "")))
+        found[name] = (
+            values if len(numbers) == len(rows) else np.stack([np.interp(rows, numbers, one) for one in values])
+        )
+    return found
 
 
 def _on_scale(name: str, mean: Floats, scale: str) -> Floats:

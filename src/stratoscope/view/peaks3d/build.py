@@ -62,7 +62,7 @@ def peaks_spec(
     bearing, of_point = np.unique(points.token, return_inverse=True)
     here = np.searchsorted(tokens, bearing)
     comparison = None
-    if len(shown) == 2 and points.run == 1:
+    if len(shown) == 2 and points.run == 1 and prompts.has_texts:
         comparison = _compared(dataset, row, tokens, prompts, shown, layers, points, bearing)
     content = Peaks(
         quantity=DrawnQuantity(row.name, row.label, row.unit, row.formula_in(dataset), log=row.log),

@@ -1,0 +1,88 @@
+"""Whether a written file holds what its level lists and nothing else: each kind by its own list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stratoscope import names
+from stratoscope.errors import StratoscopeError
+from stratoscope.names import AGGREGATE, LEVELS, Level
+from stratoscope.publish import inputs
+from stratoscope.publish.audit.allowed_result import unlisted_in_result
+from stratoscope.publish.audit.allowed_trace import unlisted_in_trace
+from stratoscope.publish.audit.outcome import Finding
+
+UNLISTED = "what its level does not list"
+_AGAIN = "Publish the original again, and share what that writes."
+_REPORT = {"report.html", "table.csv", "figures"}  # beside a Result
+
+
+def kind_of(root: Path) -> str:
+    """What a file or folder is, by what is in it; "" = nothing that Stratoscope writes."""
+    try:
+        return inputs.kind_of(root)
+    except StratoscopeError:
+        return ""
+
+
+def unlisted(root: Path, kind: str, level: Level) -> Iterator[Finding]:
+    """What a file or folder holds that a level does not list."""
+    for what, where in _unlisted(root, kind, level):
+        yield Finding(UNLISTED, what, str(where), _AGAIN)
+
+
+def _unlisted(root: Path, kind: str, level: Level) -> Iterator[tuple[str, Path]]:
+    tokens_gone = LEVELS.index(level) >= LEVELS.index(AGGREGATE)
+    try:
+        if kind == inputs.TRACE:
+            yield from unlisted_in_trace(root, level)
+        elif kind == inputs.RESULT:
+            yield from _in_result_folder(root, level)
+        elif kind == inputs.CSV:
+            yield from _in_table(root, level) if not tokens_gone else [("it has a row for every token", root)]
+        elif kind in (inputs.PICTURE, inputs.PAGE):
+            yield from _in_picture(root, level)
+        elif kind == inputs.FOLDER:
+            for path in sorted(root.iterdir()):
+                if not path.is_symlink():
+                    yield from _unlisted(path, kind_of(path), level)
+        else:
+            yield "it is nothing that Stratoscope writes", root
+    except StratoscopeError as error:
+        yield f"it is not as it was written: {error.what}", root
+    except OSError as error:
+        yield f"it cannot be read: {error.strerror or error}", root
+
+
+def _in_result_folder(root: Path, level: Level) -> Iterator[tuple[str, Path]]:
+    store = root if root.name == names.RESULT_STORE else root / names.RESULT_STORE
+    yield from unlisted_in_result(store, level)
+    for path in sorted(root.iterdir()) if store != root else ():
+        if path.name not in _REPORT and path != store:
+            yield "it is no part of a result", path
+        elif path.name == "figures":
+            for figure in sorted(path.iterdir()):
+                if kind_of(figure) != inputs.PICTURE:
+                    yield "it is no figure", figure
+
+
+def _in_table(path: Path, level: Level) -> Iterator[tuple[str, Path]]:
+    """Whether publishing it again gives the same bytes."""
+    from stratoscope.publish.csv_files import published_csv, write_csv
+    from stratoscope.trace.csv.read import read_csv
+
+    with TemporaryDirectory() as folder:
+        again = Path(folder, f"again{'.parquet' if path.suffix == '.parquet' else '.csv'}")
+        write_csv(published_csv(read_csv([path]), level), again)
+        if again.read_bytes() != path.read_bytes():
+            yield "it holds more, or other, than a table that is published", path
+
+
+def _in_picture(path: Path, level: Level) -> Iterator[tuple[str, Path]]:
+    """Whether building it again of what is known of it gives the same bytes."""
+    from stratoscope.publish.pictures.files import rebuilt
+
+    if rebuilt(path, level) != path.read_bytes():
+        yield "it holds more, or other, than a picture that is published", path

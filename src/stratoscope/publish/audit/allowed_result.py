@@ -1,0 +1,75 @@
+"""Whether a Result on disk holds the tables, columns and facts of its level, and enough prompts of each class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratoscope import defaults, names
+from stratoscope.names import AGGREGATE, LEVELS, Level
+from stratoscope.publish.results import unlisted
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PROFILES = "profiles"
+_TABLES = re.compile(r"classes|profiles|neurons|(?:profiles|neurons)/(\w+)")
+_COLUMNS = {"classes": {"prompt_class", "prompts", "tokens"}}
+_OF_PROFILES = {"prompt_class", "layer", "depth", "neuron", "mean", "deviation"}
+_FILES = re.compile(r"zarr\.json|c(\.\d+)+")
+
+Wrong = Iterator[tuple[str, Path]]
+
+
+def unlisted_in_result(store: Path, level: Level) -> Wrong:
+    """What the store of a Result holds that a level does not list, and where.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    from stratoscope.analysis.results.result import open_result
+
+    result = open_result(store)
+    if result.attrs["kind"] == PROFILES:
+        yield from _in_profiles(result, store)
+    else:
+        if LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+            yield f"a result of kind {result.attrs['kind']!r} shows single prompts", store
+        for name in unlisted(result):
+            if name != "published":
+                yield f"{name!r} is not listed", store
+    for path in sorted(store.rglob("*")):
+        if not path.is_symlink() and not path.is_dir() and not _FILES.fullmatch(path.name):
+            yield "it is no part of the result", path
+
+
+def _in_profiles(result: xr.DataTree, store: Path) -> Wrong:
+    for node in result.descendants:
+        path = node.path.strip("/")
+        table = node.to_dataset(inherit=False)
+        match = _TABLES.fullmatch(path)
+        known = match is not None and (match[1] is None or match[1] in names.QUANTITIES)
+        columns = _COLUMNS.get(path, _OF_PROFILES)
+        if not known:
+            yield f"the table {path!r} is not listed", store
+        for name in map(str, table.variables):
+            if known and name not in columns:
+                yield f"the column '{path}/{name}' is not listed", store
+    yield from _of_classes(result, store)
+
+
+def _of_classes(result: xr.DataTree, store: Path) -> Wrong:
+    """Rows per class: enough different prompts, and their number rounded."""
+    table = result["classes"].to_dataset() if "classes" in result.children else None
+    if table is None:
+        yield "it does not say of how many prompts its means are", store
+        return
+    for name, count in zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True):
+        if count < defaults.FEWEST_PROMPTS:
+            yield f"class {name!r} has {count} prompts, fewer than {defaults.FEWEST_PROMPTS}", store
+        elif count % defaults.ROUNDED_PROMPTS:
+            yield f"the number of prompts of class {name!r} is not rounded", store
