@@ -16,7 +16,9 @@ from stratoscope.publish.audit.allowed import kind_of, unlisted
 from stratoscope.publish.audit.audit import audit
 from stratoscope.publish.audit.outcome import NOT_FOUND
 from stratoscope.publish.pictures.files import public_picture
+from stratoscope.publish.private.private import private_profiles
 from stratoscope.publish.profiles import class_profiles
+from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.write.from_dataset import write_dataset
 
 
@@ -121,3 +123,17 @@ def test_profiles_of_too_few_prompts_or_with_another_column_are_told(simulated: 
     assert "has 12 prompts, fewer than 20" in words
     assert "is not rounded" in words
     assert "'profiles/resid_norm/largest' is not listed" in words
+
+
+def test_private_profiles_are_known_and_nothing_in_them_that_has_no_noise(
+    simulated: xr.Dataset, tmp_path: Path
+) -> None:
+    pytest.importorskip("opendp")
+    result = private_profiles(Prompts(simulated).part(0, 46))  # 23 of each class: told, as replacing one keeps it
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    store_result(result, tmp_path / "good")
+    assert told(tmp_path / "good", "private") == ""
+    result["classes"]["tokens"] = result["classes"]["prompts"]
+    store_result(result, tmp_path / "bad")
+    assert "'classes/tokens' is not listed" in told(tmp_path / "bad", "private")

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.names import AGGREGATE, LEVELS, Level
+from stratoscope.names import AGGREGATE, LEVELS, PRIVATE, Level
 from stratoscope.publish.results import unlisted
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PROFILES = "profiles"
-_TABLES = re.compile(r"classes|profiles|neurons|(?:profiles|neurons)/(\w+)")
-_COLUMNS = {"classes": {"prompt_class", "prompts", "tokens"}}
-_OF_PROFILES = {"prompt_class", "layer", "depth", "neuron", "mean", "deviation"}
+_TABLES = {
+    AGGREGATE: re.compile(r"classes|profiles|neurons|(?:profiles|neurons)/(\w+)"),
+    PRIVATE: re.compile(r"classes|profiles|profiles/(\w+)"),
+}
+_OF_CLASSES = {
+    AGGREGATE: {"prompt_class", "prompts", "tokens"},
+    PRIVATE: {"prompt_class", "prompts", "signal_to_noise"},  # a count of tokens would have no noise
+}
+_OF_PROFILES = {
+    AGGREGATE: {"prompt_class", "layer", "depth", "neuron", "mean"},
+    PRIVATE: {"prompt_class", "layer", "depth", "mean", "noise"},
+}
 _FILES = re.compile(r"zarr\.json|c(\.\d+)+")
 
 Wrong = Iterator[tuple[str, Path]]
@@ -35,7 +44,7 @@ def unlisted_in_result(store: Path, level: Level) -> Wrong:
 
     result = open_result(store)
     if result.attrs["kind"] == PROFILES:
-        yield from _in_profiles(result, store)
+        yield from _in_profiles(result, store, PRIVATE if level == PRIVATE else AGGREGATE)
     else:
         if LEVELS.index(level) >= LEVELS.index(AGGREGATE):
             yield f"a result of kind {result.attrs['kind']!r} shows single prompts", store
@@ -47,23 +56,23 @@ def unlisted_in_result(store: Path, level: Level) -> Wrong:
             yield "it is no part of the result", path
 
 
-def _in_profiles(result: xr.DataTree, store: Path) -> Wrong:
+def _in_profiles(result: xr.DataTree, store: Path, level: Level) -> Wrong:
     for node in result.descendants:
         path = node.path.strip("/")
         table = node.to_dataset(inherit=False)
-        match = _TABLES.fullmatch(path)
+        match = _TABLES[level].fullmatch(path)
         known = match is not None and (match[1] is None or match[1] in names.QUANTITIES)
-        columns = _COLUMNS.get(path, _OF_PROFILES)
+        columns = _OF_CLASSES[level] if path == "classes" else _OF_PROFILES[level]
         if not known:
             yield f"the table {path!r} is not listed", store
         for name in map(str, table.variables):
             if known and name not in columns:
                 yield f"the column '{path}/{name}' is not listed", store
-    yield from _of_classes(result, store)
+    yield from _of_classes(result, store, rounded=level != PRIVATE)
 
 
-def _of_classes(result: xr.DataTree, store: Path) -> Wrong:
-    """Rows per class: enough different prompts, and their number rounded."""
+def _of_classes(result: xr.DataTree, store: Path, *, rounded: bool) -> Wrong:
+    """Rows per class: enough prompts, and their number rounded where it is to be."""
     table = result["classes"].to_dataset() if "classes" in result.children else None
     if table is None:
         yield "it does not say of how many prompts its means are", store
@@ -71,5 +80,5 @@ def _of_classes(result: xr.DataTree, store: Path) -> Wrong:
     for name, count in zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True):
         if count < defaults.FEWEST_PROMPTS:
             yield f"class {name!r} has {count} prompts, fewer than {defaults.FEWEST_PROMPTS}", store
-        elif count % defaults.ROUNDED_PROMPTS:
+        elif rounded and count % defaults.ROUNDED_PROMPTS:
             yield f"the number of prompts of class {name!r} is not rounded", store
