@@ -93,6 +93,7 @@ LEVEL: Level = "aggregate"  # at which a record is published
 CHAT_TEMPLATE = True  # whether the level that keeps text keeps the chat template
 FEWEST_PROMPTS = 20  # of a class, of which means are published …
 ROUNDED_PROMPTS = 10  # … and to multiples of which their number is rounded
+ATTACK_TOKENS = 20  # that norm matching tries to recover, each through the whole vocabulary
 EPSILON, DELTA = 1.0, 1e-5  # of a private publication …
 CLIP = 1.0  # … in which a prompt counts up to this multiple of the usual distance: less is less noise and more bias
 PRIVATE_QUANTITY = "mlp_write_ratio"  # comparable across layers and models; each number more makes all of them noisier

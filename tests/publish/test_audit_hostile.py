@@ -11,7 +11,7 @@ import numcodecs
 import pytest
 
 from stratoscope.errors import InputError
-from stratoscope.publish.audit import unpack
+from stratoscope.publish.audit import pdf, unpack
 from stratoscope.publish.audit.allowed import UNLISTED
 from stratoscope.publish.audit.audit import audit
 
@@ -101,3 +101,7 @@ def test_packed_in_packed_without_end_is_told(tmp_path: Path) -> None:
         content = numcodecs.zstd.compress(b"x" + zlib.compress(content))
     (tmp_path / "a.json").write_bytes(SAID + content)
     assert {*kinds(tmp_path / "a.json")} == {"what could not be searched"}
+
+
+def test_a_digit_that_is_no_octal_number_is_itself_in_a_pdf() -> None:
+    assert pdf.said(rb"(a\8\101\)) Tj") == b"a8A)"

@@ -345,6 +345,26 @@ def test_files_that_were_not_written_here_are_refused(drawn: Draw, tmp_path: Pat
     assert "would be a .png file" in refusal(drawn("heatmap"), tmp_path / "a.pdf", "provenance")
 
 
+def test_files_that_are_made_to_do_harm_are_refused(drawn: Draw, tmp_path: Path) -> None:
+    deep = drawn("heatmap", ".svg").read_text("utf-8")
+    (tmp_path / "deep.svg").write_text(deep.replace("</metadata>", f"</metadata>{'<g>' * 50_000}{'</g>' * 50_000}"))
+    entity = deep.replace('svg11.dtd">', 'svg11.dtd" [<!ENTITY a "b">]>')
+    (tmp_path / "entity.svg").write_text(entity)
+    data = drawn("heatmap").read_bytes()
+    for size in (b"\xff\xff\xff\xff", bytes(4)):
+        header = b"IHDR" + size + size + data[24:29]
+        changed = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+        (tmp_path / f"size{size[0]}.png").write_bytes(changed)
+    file = pdf_objects.read(drawn("heatmap", ".pdf").read_bytes())
+    root, info = (pdf_objects.referred(file.trailer[name]) for name in (b"Root", b"Info"))
+    chain = {number: pdf_objects.Object({b"Kids": b"%d 0 R" % (number + 1)}) for number in range(1000, 20_000)}
+    chain |= dict.fromkeys(range(max(file.objects) + 1, 1000), pdf_objects.Object(b"null"))
+    pages = pdf_objects.Object({b"Type": b"/Catalog", b"Pages": b"1000 0 R"})
+    (tmp_path / "deep.pdf").write_bytes(pdf_objects.written({**file.objects, **chain, root: pages}, root, info))
+    for path in sorted(tmp_path.iterdir()):
+        assert "as this version writes it" in refusal(path, tmp_path / f"out{path.suffix}", "provenance"), path
+
+
 def test_damaged_and_lying_files_are_refused_in_one_line(drawn: Draw) -> None:
     rng = np.random.default_rng(0)
     for suffix, of in FORMATS.items():

@@ -20,9 +20,8 @@ from stratoscope import names
 from stratoscope.analysis.results.again import KINDS as ON_DISK
 from stratoscope.errors import InputError
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.profiles import class_profiles
 from stratoscope.publish.result_fields import COLUMNS, KINDS
-from stratoscope.publish.results import profiles_of_contrast, published_result, unlisted
+from stratoscope.publish.results import contrasted, published_result, unlisted
 from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.view.report.save import contents_of
 
@@ -150,17 +149,14 @@ def test_what_was_published_is_not_published_again() -> None:
         published_result(published_result(result, names.NO_TEXT), names.PROVENANCE)
 
 
-def test_of_a_contrast_the_profiles_of_its_classes_are_published_and_of_others_nothing() -> None:
-    trace = trace_of(different(44), ["calm"] * 20 + ["stormy"] * 24)
-    contrast = stratoscope.contrast(trace, permutations=99)
-    found = profiles_of_contrast(contrast, trace)
-    assert found.attrs["parameters"]["quantity"] == ["mlp_write_ratio", "mlp_write_cos"]
-    same = class_profiles(trace, quantities=["mlp_write_ratio", "mlp_write_cos"])
-    xr.testing.assert_equal(found["profiles/mlp_write_cos"].to_dataset(), same["profiles/mlp_write_cos"].to_dataset())
+def test_of_a_contrast_its_classes_and_quantities_go_on_and_of_others_nothing() -> None:
+    trace = trace_of(different(24), ["calm"] * 12 + ["stormy"] * 12)
+    contrast = stratoscope.contrast(trace, b="calm", permutations=99)
+    assert contrasted(contrast, trace) == (["stormy", "calm"], ["mlp_write_ratio", "mlp_write_cos"])
     with pytest.raises(InputError, match="--trace TRACE"):
-        profiles_of_contrast(contrast, None)
+        contrasted(contrast, None)
     with pytest.raises(InputError, match="made of another trace"):
-        profiles_of_contrast(contrast, trace.assign_attrs(uuid="another"))
+        contrasted(contrast, trace.assign_attrs(uuid="another"))
     for kind in ("diff", "anomalies", "suppression"):
         with pytest.raises(InputError, match="about single prompts"):
-            profiles_of_contrast(results(kind)[0], trace)
+            contrasted(results(kind)[0], trace)

@@ -15,7 +15,7 @@ from stratoscope import names
 Rule: TypeAlias = Literal["shown", "text", "token", "prompt", "token id", "target", "label", "words", "weights"]
 SHOWN: Rule = "shown"  # a number, a fact, a word of Stratoscope, the name of a class: goes out as it is
 TEXT: Rule = "text"  # says what somebody wrote: not without text
-TOKEN: Rule = "token"  # the text of a token: its position in place of it, where that is known
+TOKEN: Rule = "token"  # the text of a token, `column:position`: its position, else its place in its row, instead
 PROMPT: Rule = "prompt"  # the id of a prompt: its number in place of it
 TOKEN_ID: Rule = "token id"  # −1 in place of it
 TARGET: Rule = "target"  # a token whose logit is explained, in words
@@ -33,7 +33,7 @@ _MEANS = "attn_direct mlp_direct attn_total mlp_total"
 
 @dataclass(frozen=True)
 class Listed:
-    """What becomes of a column or a fact: the rule, and of a token the column of its position."""
+    """What becomes of a column or a fact: the rule, and of a token the column of its position ("" = none)."""
 
     rule: Rule
     position: str = ""
@@ -87,7 +87,7 @@ _COLUMNS: tuple[tuple[str, str, Rule, str], ...] = (  # kind, table, rule, colum
     ("anomalies", "usual", WORDS, "words"),
     ("anomalies", "detectors", SHOWN, "name quantity looked_at what found_from why_not"),
     ("anomalies", "pictures", SHOWN, "quantity columns first values rows mark"),
-    ("anomalies", "pictures", TEXT, "labels"),
+    ("anomalies", "pictures", TOKEN, "labels"),
     ("suppression", "prompts", SHOWN, "prompt_class final_scale"),
     ("suppression", "prompts", PROMPT, "prompt_id"),
     ("suppression", "prompts", TEXT, "target against"),

@@ -15,7 +15,6 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
-from stratoscope.publish.profiles import class_profiles
 from stratoscope.publish.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
@@ -157,11 +156,12 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **tables})
 
 
-def profiles_of_contrast(result: xr.DataTree, dataset: xr.Dataset | None, *, neurons: bool = False) -> xr.DataTree:
-    """What may be published of a contrast at the level `aggregate`: the class profiles of its trace.
+def contrasted(result: xr.DataTree, dataset: xr.Dataset | None) -> tuple[list[str], list[str] | None]:
+    """The classes of a contrast, and the quantities whose profiles it compares: what goes out of it as class means.
 
-    Not its own tables: from t and g, from p and g, or from a mean and its interval follows how many prompts there are,
-    exactly, and near-duplicates count in them one by one.
+    At the levels that keep means over classes they are made of its trace, and its own tables stay: from t and g, from p
+    and g, or from a mean and its interval follows how many prompts there are, exactly, and near-duplicates count in
+    them one by one.
 
     Parameters
     ----------
@@ -169,18 +169,16 @@ def profiles_of_contrast(result: xr.DataTree, dataset: xr.Dataset | None, *, neu
         A Result; any other kind than a contrast is refused.
     dataset
         The trace that it was made of.
-    neurons
-        As in `class_profiles`.
 
     Raises
     ------
     InputError
-        It is no contrast, the trace is missing or another one, or a class has too few prompts that differ.
+        It is no contrast, or the trace is missing or another one.
     """
     check(result)
     if result.attrs["kind"] != "contrast":
-        fix = f"Publish its trace at this level, or the result at the level {NO_TEXT}."
         what = f"a result of kind '{result.attrs['kind']}' is about single prompts, of which nothing is published"
+        fix = f"Publish its trace at this level, or the result at the level {NO_TEXT}."
         raise InputError(what, where=f"level {names.AGGREGATE}", fix=fix)
     if dataset is None:
         what = "of a contrast only means of its classes are published, and those are made of its trace"
@@ -189,8 +187,7 @@ def profiles_of_contrast(result: xr.DataTree, dataset: xr.Dataset | None, *, neu
         raise InputError("the contrast was made of another trace", where="trace", fix="Give the one it was made of.")
     facts = result.attrs["summary"]
     compared = facts.get("profiles", {}).get("quantities", [])
-    quantities = [name for name in compared if name in PROFILED] or None
-    return class_profiles(dataset, quantities=quantities, prompt_class=[facts["a"], facts["b"]], neurons=neurons)
+    return [facts["a"], facts["b"]], [name for name in compared if name in PROFILED] or None
 
 
 def check(result: xr.DataTree) -> None:
@@ -253,11 +250,18 @@ def _values(how: _Publishing, path: str, name: str, table: xr.Dataset, listed: L
     if rule == TOKEN_ID:
         return np.full_like(values, -1)
     if rule == TOKEN:
-        places = np.asarray(table.variables[listed.position].values)
-        return _texts(lambda place: f"#{place}" if place >= 0 else "", places)
+        return _texts(lambda place: f"#{place}" if place >= 0 else "", _places(table, name, listed.position))
     if rule == TARGET:
         return _texts(lambda _: "the target", values)
     return _texts(lambda _: "", values)
+
+
+def _places(table: xr.Dataset, name: str, column: str) -> np.ndarray:
+    """The positions of tokens: of a column beside them, else their places in their row; −1 where there is no text."""
+    if column:
+        return np.asarray(table.variables[column].values)
+    values = table.variables[name].values
+    return np.where(values != "", np.arange(values.shape[-1]), -1)
 
 
 def _texts(make: Callable[[Any], str], values: np.ndarray) -> np.ndarray:
@@ -278,8 +282,9 @@ def _finding(row: Mapping[str, Any], how: _Publishing) -> str:
     places += [f"prompt {how.prompts.get(row['prompt_id'], '')}"] if row["prompt_id"] else []
     places += [f"{name} {row[name]}" for name in ("layer", "head", "neuron", "expert") if row[name] >= 0]
     also = f"; {row['also']} more like it" if row["also"] else ""
+    quantity = names.QUANTITIES[row["quantity"]].label if row["quantity"] in names.QUANTITIES else "a value"
     return (
-        f"{row['found_by'].capitalize()}: {row['quantity']} is {number(row['value'])} at {', '.join(places)}, "
+        f"{row['found_by'].capitalize()}: {quantity} is {number(row['value'])} at {', '.join(places)}, "
         f"where {number(row['typical'])} is typical{also}."
     )
 

@@ -229,18 +229,25 @@ def _numbers_attack(
 
 def _target(published: xr.Dataset, original: xr.Dataset) -> _Target:
     """A sample of the user's tokens, of whole prompts, and where they are in what was published."""
-    of, other = Prompts(original), Prompts(published)
+    of = Prompts(original)
     counted = counted_tokens(original, defaults.SPAN)
     order = np.random.default_rng(defaults.SEED).permutation(len(of))
     sizes = np.bincount(of.of_token[counted], minlength=len(of))[order]
     chosen = order[: max(1, int(np.searchsorted(np.cumsum(sizes), _MOST_TOKENS)))]
     tokens = np.flatnonzero(counted & np.isin(of.of_token, chosen))
+    there = places_in(published, original, tokens)
+    return _Target(original, tokens, there, np.asarray(original["token_id"].values, np.int64)[tokens])
+
+
+def places_in(published: xr.Dataset, original: xr.Dataset, tokens: Ints) -> Ints:
+    """Where tokens of the original are in what was published, by prompt and place in it; −1 = they are not."""
+    of, other = Prompts(original), Prompts(published)
     prompt, place = of.of_token[tokens], of.place[tokens]
     inside = prompt < len(other)
     there = np.full(len(tokens), GONE, np.int64)
     lengths = other.lengths[prompt[inside]]
     there[inside] = np.where(place[inside] < lengths, other.starts[prompt[inside]] + place[inside], GONE)
-    return _Target(original, tokens, there, np.asarray(original["token_id"].values, np.int64)[tokens])
+    return there
 
 
 def _counted(reference: xr.Dataset) -> tuple[Ints, Ints, Ints]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import AGGREGATE, LEVELS, Level
-from stratoscope.publish.fields import conforms, listed
+from stratoscope.names import AGGREGATE, LEVELS, PROVENANCE, Level
+from stratoscope.publish.fields import HASH, conforms, listed
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.schema import ROOT_DOCUMENT, known_layout
 
@@ -21,7 +21,10 @@ _ANEW = (
 _NOTE = {"id", "severity", "text"}
 _SENTENCES = {  # what is free text in an original, as it is written anew
     "notes": r"The original carries a note on this line of docs/pitfalls\.md; its words are not published\."
-    r"|Published at the level [a-z-]+: [^\n]*|Simulated data: no model made these numbers\.[\w .]*",
+    r"|Published at the level [a-z-]+: [^\n]*|Simulated data: no model made these numbers\.[\w .]*"
+    r"|Simulated from published averages: [\w :;.]*|Those averages carry noise: [\w :,.]*"
+    r"|What was not published is the simulator's own: [\w ,.]*",
+    "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
     "receipt.limits": r"The original names \d[\d,]* limits?; the words are not published\.",
 }
 _CHUNK = re.compile(r"c(\.\d+)+")
@@ -47,11 +50,15 @@ def unlisted_in_trace(root: Path, level: Level) -> Wrong:
     TraceError
         Its documents cannot be read.
     """
-    if LEVELS.index(level) >= LEVELS.index(AGGREGATE):
-        yield "it has a row for every token", root
     document = _document(root / ROOT_DOCUMENT)
     attrs = document.get("attributes")
-    for path, why in _attributes(attrs if isinstance(attrs, Mapping) else {}, "", level):
+    attrs = attrs if isinstance(attrs, Mapping) else {}
+    look_alike = _is_look_alike(attrs)
+    if look_alike:  # its texts are the simulator's, and whatever it says of the plan is no recording's
+        level, attrs = PROVENANCE, {**attrs, "plan": {key: one for key, one in attrs["plan"].items() if key != "like"}}
+    elif LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+        yield "it has a row for every token", root
+    for path, why in _attributes(attrs, "", level):
         yield f"the attribute {path!r} {why}", root / ROOT_DOCUMENT
     held = document.get("consolidated_metadata")
     arrays = held.get("metadata") if isinstance(held, Mapping) else None
@@ -65,8 +72,20 @@ def unlisted_in_trace(root: Path, level: Level) -> Wrong:
                 yield f"the array {name!r} is not listed", root / name
             blank.add(column)
         yield from _of_array(root, name, array)
+        if look_alike and name in names.QUANTITIES and array["attributes"].get("source") != names.SIMULATED:
+            yield f"the array {name!r} of a look-alike is not simulated", root / name
     yield from _not_blank(root, blank)
     yield from _files(root, set(map(str, arrays)))
+
+
+def _is_look_alike(attrs: Mapping[str, Any]) -> bool:
+    """Whether a trace says that it is simulated from what was published, and nothing of where that is."""
+    plan, published = attrs.get("plan"), attrs.get("published")
+    like = plan.get("like") if isinstance(plan, Mapping) else None
+    if attrs.get("source") != names.SIMULATED or not isinstance(like, Mapping) or not isinstance(published, Mapping):
+        return False
+    said = set(like) == {"sha256", "level"} and conforms(like["sha256"], HASH)
+    return said and like["level"] == published.get("level")
 
 
 def _document(path: Path) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 _STRING = rb"\(((?:[^\\()]|\\.|\((?:[^\\()]|\\.)*\))*)\)|<([0-9A-Fa-f\s]*)>"
 _STRINGS = re.compile(_STRING, re.DOTALL)
 _SHOWING = re.compile(_STRING + rb"|\b(T[jJ]|T[dDm*]|ET)\b", re.DOTALL)
-_ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r?\n|.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|(\r?\n|.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b" ", b"f": b" "}
 _STREAM = re.compile(rb"\bstream\r?\n.*?\bendstream", re.DOTALL)
 _RANGE = re.compile(rb"<([0-9A-Fa-f]{2,4})>\s*<([0-9A-Fa-f]{2,4})>\s*(?:<([0-9A-Fa-f]+)>|\[([^\]]*)\])")
@@ -54,9 +54,9 @@ def _bytes_of(match: re.Match[bytes]) -> bytes:
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
-    if match[1].isdigit():
+    if match[1]:
         return bytes([int(match[1], 8) & 0xFF])
-    return b"" if match[1].endswith(b"\n") else _LETTERS.get(match[1], match[1])
+    return b"" if match[2].endswith(b"\n") else _LETTERS.get(match[2], match[2])
 
 
 def _said(string: bytes) -> bytes:

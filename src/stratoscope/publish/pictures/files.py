@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, first_line
 from stratoscope.names import Level
 from stratoscope.publish.pictures import page, pdf, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Profiles: TypeAlias = "Callable[[xr.Dataset, Sequence[str]], xr.DataTree]"
 
-_MOST = 2**30  # bytes of a file
+_MOST = 2**28  # bytes of a file
 _KEPT = (
     "The picture itself is as it was, and only what the file says beside it is rewritten. What is drawn on it stays: "
     "titles, names of prompts and of the model, the beginning of the trace's uuid. With --trace it is drawn anew."
@@ -126,8 +127,22 @@ def public_picture(
     InputError
         It is no file of ours, or cannot be drawn again at this level.
     """
-    try:
+    with _ours(path):
         return _public(path, level, trace, profiles, private_model=private_model)
+
+
+def drawn_of(path: Path) -> str:
+    """The uuid of the trace that a picture or page was drawn of; "" where it does not say.
+
+    Raises
+    ------
+    InputError
+        It is no file of ours.
+    """
+    try:
+        data = _content(path)
+        kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
+        return _said(data, kind).provenance.uuid
     except NotOurs as error:
         what = f"is no picture or page as this version writes it: {error}"
         raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
@@ -141,14 +156,20 @@ def rebuilt(path: Path, level: Level) -> bytes:
     InputError
         It is no file of ours.
     """
-    try:
+    with _ours(path):
         data = _content(path)
         kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
         return _rewritten(data, kind, _said(data, kind), level)
-    except NotOurs as error:
-        raise InputError(
-            f"it holds something that pictures do not: {error}", where=str(path), fix=_DRAW_AGAIN
-        ) from None
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    """Tell in one line why a file is none of ours."""
+    try:
+        yield
+    except (NotOurs, RecursionError) as error:  # of parts in parts without end
+        what = f"is no picture or page as this version writes it: {first_line(error)}"
+        raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
 
 
 def _public(

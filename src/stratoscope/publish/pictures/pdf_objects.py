@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 )
 _REFERENCE = re.compile(rb"(\d+) 0 R")
 _TEXT_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_MOST, _DEEPEST = 2**28, 20  # bytes of an unpacked stream; values inside each other
+_MOST, _DEEPEST = 2**28, 20  # bytes of all unpacked streams; values inside each other
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,14 @@ def read(data: bytes) -> Pdf:
     trailer, _ = _value(end[1], 0)
     if not isinstance(trailer, dict):
         raise NotOurs("it does not end as a PDF")
-    return Pdf({number: _object(data, number, place, places) for number, place in places.items()}, trailer)
+    objects, left = {}, _MOST
+    for number, place in places.items():
+        objects[number] = one = _object(data, number, place, places, left)
+        left -= len(one.stream or b"")
+    return Pdf(objects, trailer)
 
 
-def _object(data: bytes, number: int, place: int, places: Mapping[int, int]) -> Object:
+def _object(data: bytes, number: int, place: int, places: Mapping[int, int], most: int) -> Object:
     value, at = _value_of(data, number, place)
     if data.startswith(b"\nendobj\n", at):
         return Object(value)
@@ -97,7 +101,7 @@ def _object(data: bytes, number: int, place: int, places: Mapping[int, int]) -> 
     stop = start + int(length)
     if not data.startswith(b"\nendstream\nendobj\n", stop):
         raise NotOurs("a part of it is cut off")
-    return Object(value, _unpacked(data[start:stop]))
+    return Object(value, _unpacked(data[start:stop], most))
 
 
 def _value_of(data: bytes, number: int, place: int) -> tuple[Value, int]:
@@ -138,13 +142,13 @@ def _token(data: bytes, at: int) -> tuple[bytes, int]:
     return found[1], found.end()
 
 
-def _unpacked(packed: bytes) -> bytes:
+def _unpacked(packed: bytes, most: int) -> bytes:
     unpacking = zlib.decompressobj()
     try:
-        data = unpacking.decompress(packed, _MOST)
+        data = unpacking.decompress(packed, most + 1)
     except zlib.error:
         raise NotOurs("a part of it cannot be unpacked") from None
-    if not unpacking.eof:
+    if not unpacking.eof or len(data) > most:
         raise NotOurs("a part of it is cut off or too long")
     return data
 

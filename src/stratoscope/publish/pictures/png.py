@@ -11,7 +11,7 @@ from stratoscope.view.matplotlib.save import KEY
 _BEGIN = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {2: 3, 6: 4}  # colour type → bytes of a pixel: red, green, blue, and how opaque it is
 _KEYWORD = KEY.encode() + b"\0"
-_WIDEST = 2**16  # pixels
+_MOST = 2**30  # bytes of unpacked pixels
 
 
 def said(data: bytes) -> str:
@@ -69,7 +69,7 @@ def _pixels(header: bytes, packed: bytes) -> bytes:
         raise NotOurs("its pixels are of another kind than is written here")
     width, height = (int.from_bytes(header[at : at + 4], "big") for at in (0, 4))
     row = 1 + width * _SAMPLES[header[9]]
-    if not (0 < width <= _WIDEST and 0 < height <= _WIDEST):
+    if not (width > 0 and height > 0 and height * row <= _MOST):
         raise NotOurs("it is larger than any picture that is written here")
     unpacking = zlib.decompressobj()
     try:

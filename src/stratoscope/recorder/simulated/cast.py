@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from stratoscope.names import SIMULATED
+
 CLASSES = ("critical", "neutral")
 
 
@@ -66,8 +68,10 @@ class Cast:
         return {**named, "pair": self._numbered(pair) if has_twin else "", "group": f"template-{template + 1}"}
 
     def identity(self, index: int) -> str:
-        """The id of a prompt."""
-        return f"{self.classes[self.class_of(index)] or 'prompt'}-{self._numbered(self.number_of(index))}"
+        """The id of a prompt; of one by itself one that no recording is likely to have."""
+        if not self.twins:
+            return f"{SIMULATED}-{index + 1:0{len(str(sum(self.counts)))}d}"
+        return f"{self.classes[index % 2]}-{self._numbered(index // 2)}"
 
-    def _numbered(self, number: int) -> str:
-        return f"{number + 1:0{len(str(max(self.counts)))}d}"
+    def _numbered(self, pair: int) -> str:
+        return f"{pair + 1:0{len(str(max(self.counts)))}d}"
