@@ -257,7 +257,7 @@ def _other_value(param: Any) -> tuple[list[str], Any]:
         other = next(choice for choice in choices if choice != param.default)
         return [flag, other], other
     if param.multiple:
-        return [flag, "a", flag, "1"], [Path("a"), Path("1")] if param.name == "trace" else ["a", "1"]
+        return [flag, "a", flag, "1"], [Path("a"), Path("1")] if param.name in ("trace", "earlier") else ["a", "1"]
     value = {int: 3, float: 0.25, Path: Path("x")}.get(kind, "7")
     return [flag, str(value)], value
 
