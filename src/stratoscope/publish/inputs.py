@@ -69,8 +69,5 @@ def _folder(path: Path) -> Kind:
 def _is_table(head: bytes) -> bool:
     """Whether text begins so that has a line with several columns; what is wrong with it, its reader says."""
     line = head.partition(b"\n")[0]
-    return (
-        b"\0" not in head
-        and not line.lstrip().startswith((b"{", b"["))
-        and any(separator in line for separator in (b",", b";", b"\t"))
-    )
+    is_text = b"\0" not in head and not head.lstrip().startswith((b"{", b"["))
+    return is_text and any(separator in line for separator in (b",", b";", b"\t"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError
-from stratoscope.names import AGGREGATE
+from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
 from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
 from stratoscope.publish.explained import Explanation, explained
@@ -18,6 +18,8 @@ from stratoscope.publish.levels import NOISE
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
+
+    from stratoscope.publish.pictures.files import Public
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Original:
     dataset: xr.Dataset
     prompts: np.ndarray | None
     fields: tuple[str, ...]
+
+    def with_more(self, other: Original) -> Original:
+        """The same, of which more is published together."""
+        import numpy as np
+
+        of_both = [one for one in (self.prompts, other.prompts) if one is not None]
+        prompts = np.union1d(*of_both) if len(of_both) == 2 else None
+        return replace(self, prompts=prompts, fields=tuple(dict.fromkeys((*self.fields, *other.fields))))
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,11 @@ def part_of(path: Path, asked: Asked) -> Part:
         if asked.level not in WITH_TOKENS:
             return _means(path, dataset, asked)
         return _table(path, dataset, asked) if kind == inputs.CSV else _trace(path, dataset, asked)
-    raise InputError(f"a {kind} cannot be published yet", where=str(path), fix="Publish the trace.")
+    if kind == inputs.RESULT:
+        return _result(path, asked)
+    if kind in (inputs.PICTURE, inputs.PAGE):
+        return _picture(path, kind, asked)
+    raise InputError("is a folder of several", where=str(path), fix="Publish it by itself.")
 
 
 def explanation_of(path: Path, asked: Asked) -> Explanation:
@@ -174,25 +188,118 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
     return tuple(found)
 
 
+# --- results and pictures ---------------------------------------------------------------------------------------------
+
+
+def _result(path: Path, asked: Asked) -> Part:
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.publish.results import published_result
+    from stratoscope.view.report.save import check_folder, save_result
+
+    original = open_result(path)
+    refuse_again(original.attrs, asked.level, path)
+    if asked.level not in WITH_TOKENS:
+        fix = "Publish the trace at this level, or the result at provenance or no-text."
+        raise InputError("a result is not averaged over classes", where=str(path), fix=fix)
+    result = published_result(original, asked.level, private_model=asked.private_model)
+
+    def check(out: Path) -> None:
+        check_folder(out, overwrite=asked.overwrite)
+
+    def write(out: Path) -> tuple[str, ...]:
+        save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
+        return ()
+
+    return Part(inputs.RESULT, "", check, write)
+
+
+def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
+    import numpy as np
+
+    from stratoscope.publish.pictures.files import public_picture
+
+    trace, dataset = _trace_of(path, asked)
+
+    def public_of(dataset: xr.Dataset | None) -> Public:
+        return public_picture(
+            path,
+            asked.level,
+            trace=dataset,
+            profiles=lambda of, quantities: means_of(of, asked, quantities),
+            private_model=asked.private_model,
+        )
+
+    try:
+        public = public_of(dataset)
+    except InputError:
+        if asked.level != PROVENANCE:
+            raise
+        trace, dataset, public = (
+            None,
+            None,
+            public_of(None),
+        )  # what cannot be drawn again loses who and where all the same
+
+    def check(out: Path) -> None:
+        public.check(out, overwrite=asked.overwrite)
+
+    def write(out: Path) -> tuple[str, ...]:
+        public.write(out, overwrite=asked.overwrite)
+        return public.told
+
+    original = None
+    if trace is not None and dataset is not None:
+        prompts = _averaged(dataset, asked) if asked.level not in WITH_TOKENS else public.prompts
+        shown = None if prompts is None else np.asarray(prompts, np.int64)
+        original = Original(trace, dataset, shown, public.quantities)
+    return Part(kind, public.suffix, check, write, original)
+
+
+def _trace_of(path: Path, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
+    """The trace that a picture was drawn of, among those that are given; where none is it, the first, to be refused."""
+    from stratoscope.publish.pictures.files import drawn_of
+    from stratoscope.trace.opened import opened
+
+    uuid, first = drawn_of(path), None
+    for trace in asked.traces:
+        dataset = opened(trace)
+        if dataset.attrs.get("uuid") == uuid:
+            return trace, dataset
+        first = first or (trace, dataset)
+    return first or (None, None)
+
+
 # --- means over classes -----------------------------------------------------------------------------------------------
 
 
 def _means(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    import numpy as np
-
-    from stratoscope.publish.classes import members
     from stratoscope.view.report.save import check_folder, save_result
 
-    result = means_of(dataset, asked, asked.quantities)
+    try:
+        result = means_of(dataset, asked, asked.quantities)
+    except InputError as error:
+        where = str(path) if error.where in ("", "trace", "class") else error.where
+        raise InputError(error.what, where=where, fix=error.fix) from None
+
+    def check(out: Path) -> None:
+        check_folder(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
         return told_of_means(result)
 
-    prompts = np.concatenate([*members(dataset, asked.prompt_class).values()])
+    prompts = _averaged(dataset, asked)
     fields = tuple(result.attrs["parameters"]["quantity"]) + (("neurons",) if asked.neurons else ())
-    check = lambda out: check_folder(out, overwrite=asked.overwrite)  # noqa: E731
     return Part(inputs.RESULT, "", check, write, Original(path, dataset, prompts, fields))
+
+
+def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:
+    """Which prompts class means are made of."""
+    import numpy as np
+
+    from stratoscope.publish.classes import members
+
+    return np.concatenate([*members(dataset, asked.prompt_class).values()])
 
 
 def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None) -> xr.DataTree:

@@ -13,12 +13,13 @@ from stratoscope.names import PRIVATE, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.asked import Asked
 from stratoscope.publish.explained import Explanation
-from stratoscope.publish.inputs import Kind
+from stratoscope.publish.inputs import FOLDER, Kind, kind_of
 from stratoscope.publish.ledger import Ledger
 from stratoscope.publish.levels import PROMISES, private_promise
 from stratoscope.publish.overlap import Published
 from stratoscope.publish.parts import Original, explanation_of, part_of
 from stratoscope.publish.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.several import refuse_folder, several
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class Publication:
 
 
 def publish(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     level: Level = defaults.LEVEL,
+    trace: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     chat_template: bool = defaults.CHAT_TEMPLATE,
     private_model: bool = False,
     quantity: str | Sequence[str] | None = None,
@@ -63,7 +65,7 @@ def publish(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Publication:
-    """Rewrite a trace, a CSV file or a result so that others may have it, at a stated level.
+    """Rewrite a trace, a result, a CSV file, a picture or a page so that others may have it, at a stated level.
 
     Only what a level lists is written, into a new file with a new identity. Whatever is refused is refused before
     anything is written. What was published of which prompts is noted beside the original, in
@@ -72,11 +74,15 @@ def publish(
     Parameters
     ----------
     source
-        The original, which is only read.
+        The original, or several, or a folder of them; they are only read.
     out
-        What to write: a trace or a table as the original is one; at the last two levels the folder of a result.
+        What to write: a file or folder as the original is one; of a trace at the last two levels the folder of a
+        result; of several inputs, or of a folder that is no trace and no result, a new folder.
     level
         "provenance", "no-text", "aggregate" or "private": each keeps less than the one before.
+    trace
+        The traces of which pictures and pages were drawn, which are drawn again. Without, the picture itself stays as
+        it is, which is enough for "provenance" alone.
     chat_template
         Keep the chat template at "provenance"; no other level does.
     private_model
@@ -126,6 +132,7 @@ def publish(
     """
     asked = Asked(
         level,
+        _paths(trace),
         chat_template=chat_template,
         private_model=private_model,
         quantity=quantity,
@@ -140,15 +147,19 @@ def publish(
         overwrite=overwrite,
         progress=progress or silent,
     )
-    path, target = Path(source), Path(out)
-    _refuse_place(target, path)
-    part = part_of(path, asked)
-    part.check(target)
-    known = [part.original] if part.original is not None else []
-    cost = _recorded(known, asked)
-    told = part.write(target)
+    paths, target = _paths(source), Path(out)
+    for path in (*paths, *asked.traces):
+        _refuse_place(target, path)
     said = private_promise(epsilon, delta) if level == PRIVATE else PROMISES[level]
-    return Publication(target, part.kind, level, said, (*told, *cost))
+    if len(paths) == 1 and kind_of(paths[0]) != FOLDER:
+        part = part_of(paths[0], asked)
+        part.check(target)
+        cost = _recorded([part.original] if part.original is not None else [], asked)
+        return Publication(target, part.kind, level, said, (*part.write(target), *cost))
+    refuse_folder(target)
+    together = several(paths, asked)
+    cost = _recorded(together.originals, asked)
+    return Publication(target, FOLDER, level, said, (*together.write(target), *cost))
 
 
 def explain_publication(
@@ -166,6 +177,13 @@ def explain_publication(
         As in `publish`.
     """
     return explanation_of(Path(source), Asked(level, chat_template=chat_template, private_model=private_model))
+
+
+def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> tuple[Path, ...]:
+    """The paths that a person gave, one or several or none."""
+    if given is None:
+        return ()
+    return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
 
 
 def _refuse_place(out: Path, source: Path) -> None:

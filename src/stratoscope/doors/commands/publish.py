@@ -23,10 +23,15 @@ _TITLES: dict[What, str] = {
 }
 
 Source = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="A trace, a result, a CSV file, a picture, a page or a folder of them.")
+    list[Path],
+    typer.Argument(metavar="INPUT", help="A trace, a result, CSV files, pictures and pages, or a folder of them."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="What to write, in a folder that exists.")]
 HowMuch = Annotated[str, typer.Option("--level", help=f"How much to keep: {', '.join(names.LEVELS)}.")]
+Traces = Annotated[
+    list[Path] | None,
+    typer.Option("--trace", metavar="TRACE", help="Draw pictures and pages of this trace again; repeatable."),
+]
 ChatTemplate = Annotated[
     bool,
     typer.Option("--chat-template/--no-chat-template", help="Keep the chat template at the level provenance."),
@@ -69,6 +74,7 @@ def publish(
     source: Source,
     out: Out = None,
     level: HowMuch = defaults.LEVEL,
+    trace: Traces = None,
     chat_template: ChatTemplate = defaults.CHAT_TEMPLATE,
     private_model: PrivateModel = False,
     quantity: Quantities = None,
@@ -84,7 +90,7 @@ def publish(
     explain: Explain = False,
     as_json: options.Json = False,
 ) -> None:
-    """Rewrite a trace or a CSV file for others.
+    """Rewrite a trace, a result, a table or a picture for others.
 
     A level says how much of it stays, and what that promises; nothing is published without -o.
     """
@@ -92,8 +98,10 @@ def publish(
     if explain:
         from stratoscope.publish.publish import explain_publication
 
+        if len(source) > 1:
+            raise UsageError("one input is explained at a time", where="--explain", fix="Give one.")
         found = explain_publication(
-            source, level=asked["level"], chat_template=chat_template, private_model=private_model
+            source[0], level=asked["level"], chat_template=chat_template, private_model=private_model
         )
         console.tell_json(found.to_json()) if as_json else _tell(found)
         return

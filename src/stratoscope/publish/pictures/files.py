@@ -131,6 +131,23 @@ def public_picture(
         return _public(path, level, trace, profiles, private_model=private_model)
 
 
+def drawn_of(path: Path) -> str:
+    """The uuid of the trace that a picture or page was drawn of; "" where it does not say.
+
+    Raises
+    ------
+    InputError
+        It is no file of ours.
+    """
+    try:
+        data = _content(path)
+        kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
+        return _said(data, kind).provenance.uuid
+    except NotOurs as error:
+        what = f"is no picture or page as this version writes it: {error}"
+        raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
+
+
 def rebuilt(path: Path, level: Level) -> bytes:
     """A published picture or page built again of what is known of it: the same bytes, if it holds nothing else.
 

@@ -22,7 +22,8 @@ _NONE: Collection[Level] = ()
 _OPTIONS = (  # arguments of the verbs that draw, and parameters of Results, which are arguments too
     "a b all_prompts alpha caption difference edges false_findings first_token font_size groups head held_out in_cells "
     "layers most_tokens permutations profile prompt prompt_class quantity rows scale seed span statistic target theme "
-    "threshold token unequal width how positions draws level neurons fewest_prompts rounded_to"
+    "threshold token unequal width how positions draws level neurons fewest_prompts rounded_to epsilon delta clip "
+    "bands centre"
 )
 OPTIONS_BESIDE = ("claims", "null", "reference")  # files and models that were beside the trace
 
