@@ -48,7 +48,7 @@ def test_no_hit_at_all_is_not_told_as_certainly_none() -> None:
 def test_an_interval_over_prompts_holds_the_true_share(random: np.random.Generator) -> None:
     held = 0
     for _ in range(60):
-        of_prompt = random.beta(2, 2, 40)  # tokens of one prompt are alike: over tokens it would hold 6 of 10 times
+        of_prompt = random.beta(2, 2, 40)  # tokens of one prompt are alike: over tokens it would hold every second time
         hits = random.random((40, 30)) < of_prompt[:, None]
         none = np.zeros(1200, bool)
         share = guessed("a", "b", "tokens", hits.ravel(), {"none": none}, np.repeat(np.arange(40), 30)).recovered
