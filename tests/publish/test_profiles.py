@@ -13,7 +13,7 @@ from class_traces import different, trace_of
 import stratoscope
 from result_tables import documented, made
 from stratoscope import names
-from stratoscope.analysis.results.result import warnings_in
+from stratoscope.analysis.results.result import notes_in, warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
@@ -73,10 +73,24 @@ def test_every_class_that_is_too_small_is_counted_in_one_line_and_can_be_left_ou
     assert class_profiles(trace, prompt_class="other")["classes/prompt_class"].values.tolist() == ["other"]
 
 
+def test_prompts_without_a_class_are_left_out_and_that_is_told() -> None:
+    texts = different(30)
+    found = class_profiles(trace_of(texts, ["calm"] * 22 + [""] * 8))
+    only = class_profiles(trace_of(texts[:22], ["calm"] * 22))
+    xr.testing.assert_equal(
+        found["profiles/mlp_write_ratio"].to_dataset(), only["profiles/mlp_write_ratio"].to_dataset()
+    )
+    assert any(note.text == "Prompts without a class are left out." for note in notes_in(found))
+    assert not any("left out." in note.text and "class" in note.text for note in notes_in(only))
+
+
 def test_a_mean_of_fewer_than_twenty_prompts_is_not_given(trace: xr.Dataset) -> None:
     lacking = trace.copy(deep=True)
     lacking["mlp_write_ratio"].values[lacking["prompt"].values < 15, 1] = np.nan  # 19 of the calm ones are left
-    mean = class_profiles(lacking)["profiles/mlp_write_ratio/mean"]
+    found = class_profiles(lacking)
+    mean = found["profiles/mlp_write_ratio/mean"]
+    assert any("no mean is given" in note.text for note in notes_in(found))
+    assert not any("no mean is given" in note.text for note in notes_in(class_profiles(trace)))
     assert np.isnan(mean.sel(prompt_class="calm")).values.tolist() == [False, True, False]
     assert np.isfinite(mean.sel(prompt_class="stormy")).all()
 

@@ -135,7 +135,7 @@ def class_profiles(
             "fewest_prompts": defaults.FEWEST_PROMPTS,
             "rounded_to": defaults.ROUNDED_PROMPTS,
         },
-        notes=[*_notes(dataset), *([told(attacks)] if attacks else [])],
+        notes=[*_notes(dataset), *_left_out(dataset, classes, tables), *([told(attacks)] if attacks else [])],
         summary={
             "level": names.AGGREGATE,
             "promise": PROMISES[names.AGGREGATE],
@@ -167,6 +167,20 @@ def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, A
         "prompts": sum(about),
         "tokens": sum(one.tokens_each * prompts for one, prompts in zip(classes, about, strict=True)),
     }
+
+
+def _left_out(
+    dataset: xr.Dataset, classes: Sequence[ClassPrompts], tables: Mapping[str, Mapping[str, Any]]
+) -> list[Note]:
+    """What a reader may miss: prompts without a class, and means of too few prompts."""
+    notes = []
+    if any(one.name for one in classes) and not all(Prompts(dataset).classes):
+        notes.append(Note("L12", INFO, "Prompts without a class are left out."))
+    means = [table["mean"][1] for table in tables.values() if "mean" in table]
+    if not all(np.isfinite(one).all() for one in means):
+        few = f"Where fewer than {defaults.FEWEST_PROMPTS} prompts that differ have a value, no mean is given."
+        notes.append(Note("L08", INFO, few))
+    return notes
 
 
 def _notes(dataset: xr.Dataset) -> list[Note]:
