@@ -108,8 +108,8 @@ def test_noise_is_not_drawn_twice_for_the_same_prompts(simulated: xr.Dataset, tm
 def test_of_a_result_and_a_picture_it_is_said_what_would_go_out(made: Path) -> None:
     result = explain_publication(made / "results", level="no-text")
     why = {row.name: row.why for row in result.rows}
-    assert why["members.prompt_id"].startswith("rewritten")
-    assert why["members.value"].startswith("a column of numbers")
+    assert why["usual.words"].startswith("rewritten")
+    assert why["usual.ratio"].startswith("a column of numbers")
     picture = explain_publication(made / "quentin-heatmap.png", level="no-text", trace=made / "quentin.trace")
     what = {row.name: row.what for row in picture.rows}
     assert (what["provenance.uuid"], what["drawn_by.verb"]) == ("left out", "published")

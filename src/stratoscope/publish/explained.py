@@ -97,7 +97,7 @@ def explained_result(original: xr.DataTree, public: xr.DataTree, level: Level) -
     for name, column in _columns(original).items():
         if name not in there:
             rows.append(Row(name, LEFT_OUT, "is text or an id, or is not listed"))
-        elif column.equals(there[name]):
+        elif column.equals(there[name]):  # type: ignore[no-untyped-call]
             rows.append(Row(name, PUBLISHED, "a column of numbers, or of words of ours"))
         else:
             rows.append(Row(name, PUBLISHED, "rewritten: without text, and without names of prompts and files"))
