@@ -240,23 +240,21 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
             private_model=asked.private_model,
         )
 
+    told: tuple[str, ...] = ()
     try:
         public = public_of(dataset)
-    except InputError:
-        if asked.level != PROVENANCE:
+    except InputError as error:
+        if dataset is None or asked.level != PROVENANCE:
             raise
-        trace, dataset, public = (
-            None,
-            None,
-            public_of(None),
-        )  # what cannot be drawn again loses who and where all the same
+        trace, dataset, public = None, None, public_of(None)  # it loses who and where all the same
+        told = (f"{path.name} is not drawn anew: it {error.what}.",)
 
     def check(out: Path) -> None:
         public.check(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return public.told
+        return (*told, *public.told)
 
     original = None
     if trace is not None and dataset is not None:
