@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import names
+from stratoscope.errors import StratoscopeError
 from stratoscope.names import LEVELS, Level
 from stratoscope.publish import inputs
 from stratoscope.publish.attacks.attacks import attacks_on
@@ -31,15 +33,16 @@ _PROMISED_FROM: tuple[tuple[str, Level], ...] = (
 
 def opened_published(path: Path, kind: str) -> xr.Dataset | xr.DataTree | None:
     """What can be attacked of a published file: a trace, or class profiles; None of anything else."""
-    if kind == inputs.TRACE:
-        from stratoscope.trace.read.reader import open_trace
+    with suppress(StratoscopeError):  # what cannot be opened is told as a finding
+        if kind == inputs.TRACE:
+            from stratoscope.trace.read.reader import open_trace
 
-        return open_trace(path)
-    if kind == inputs.RESULT:
-        from stratoscope.analysis.results.result import open_result
+            return open_trace(path)
+        if kind == inputs.RESULT:
+            from stratoscope.analysis.results.result import open_result
 
-        result = open_result(path)
-        return result if result.attrs["kind"] == "profiles" else None
+            result = open_result(path)
+            return result if result.attrs["kind"] == "profiles" else None
     return None
 
 

@@ -17,7 +17,7 @@ from stratoscope.publish.audit.attacked import attacked, opened_published
 from stratoscope.publish.audit.canary import canaries
 from stratoscope.publish.audit.needles import GONE_AT, Needles, of_original
 from stratoscope.publish.audit.outcome import Attacked, Audit, Audited, Canary, Finding, Looked
-from stratoscope.publish.audit.own_words import OwnWords
+from stratoscope.publish.audit.own_words import own_words
 from stratoscope.publish.audit.reading import Reading, read
 from stratoscope.publish.audit.search import Search, add_machine
 from stratoscope.publish.patterns import IDENTIFIERS, PATTERNS
@@ -134,7 +134,7 @@ def _attacks(
 
 
 def _needles(original: xr.Dataset | None) -> Needles:
-    own = OwnWords()
+    own = own_words()
     needles = Needles() if original is None else of_original(original, own)
     add_machine(needles, own)
     return needles
