@@ -52,6 +52,8 @@ def canaries(original: xr.Dataset, level: Level, say: Progress) -> Iterator[Cana
 
 def _tried(one: Input, trace: Path, level: Level, search: Search, markers: Canaries) -> Canary:
     """One kind of input, published and searched."""
+    if one.missing:
+        return Canary(one.kind, level, 0, 0, 0, (), f"cannot be made of this trace: {one.missing}")
     before = _found(one.path, search, markers)
     out = one.path.with_name(f"public-{one.path.name}")
     refused = ""
@@ -63,10 +65,11 @@ def _tried(one: Input, trace: Path, level: Level, search: Search, markers: Canar
         else:
             break
     else:
-        return Canary(one.kind, level, len(markers.all), len(before), 0, (), refused)
+        return Canary(one.kind, level, len(markers.all), len(before), 0, (), f"refused: {refused}")
     after = _found(made, search, markers)
     kept = {shown for shown, kind in after.items() if _keeps(level, kind)}
-    return Canary(one.kind, level, len(markers.all), len(before), len(kept), tuple(sorted(set(after) - kept)), refused)
+    said = f"published without what was put into the file itself, which {refused}" if refused else ""
+    return Canary(one.kind, level, len(markers.all), len(before), len(kept), tuple(sorted(set(after) - kept)), said)
 
 
 def _keeps(level: Level, kind: str) -> bool:

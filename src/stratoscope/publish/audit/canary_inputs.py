@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import names
+from stratoscope.errors import StratoscopeError
 from stratoscope.publish.audit.canaries import Canaries
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class Input:
         Where it is.
     plain
         The same without markers that were put into the file itself.
+    missing
+        Why it cannot be made of this trace; "" = it was.
     """
 
     kind: str
     path: Path
     plain: Path
+    missing: str = ""
 
 
 def inputs_of(planted: xr.Dataset, trace: Path, folder: Path, markers: Canaries) -> Iterator[Input]:
@@ -51,14 +55,22 @@ def inputs_of(planted: xr.Dataset, trace: Path, folder: Path, markers: Canaries)
     yield Input("trace", trace, trace)
     for kind, name, make in _FILES:
         plain = folder / f"plain-{name}"
-        make(planted, trace, plain)
         path = folder / name
+        try:
+            make(planted, trace, plain)
+        except StratoscopeError as error:
+            yield Input(kind, path, plain, error.what)
+            continue
         path.write_bytes(_PLANTED[path.suffix](plain.read_bytes(), "\n".join(markers.all)))
         yield Input(kind, path, plain)
     for kind, name, make_folder in _FOLDERS:
         made = folder / name
-        make_folder(planted, made, markers)
-        yield Input(kind, made, made)
+        try:
+            make_folder(planted, made, markers)
+        except StratoscopeError as error:
+            yield Input(kind, made, made, error.what)
+        else:
+            yield Input(kind, made, made)
 
 
 def _table(planted: xr.Dataset, trace: Path, path: Path) -> None:
