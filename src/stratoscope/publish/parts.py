@@ -199,8 +199,7 @@ def _result(path: Path, asked: Asked) -> Part:
     original = open_result(path)
     refuse_again(original.attrs, asked.level, path)
     if asked.level not in WITH_TOKENS:
-        fix = "Publish the trace at this level, or the result at provenance or no-text."
-        raise InputError("a result is not averaged over classes", where=str(path), fix=fix)
+        return _contrast(path, original, asked)
     result = published_result(original, asked.level, private_model=asked.private_model)
 
     def check(out: Path) -> None:
@@ -213,12 +212,27 @@ def _result(path: Path, asked: Asked) -> Part:
     return Part(inputs.RESULT, "", check, write)
 
 
+def _contrast(path: Path, original: xr.DataTree, asked: Asked) -> Part:
+    """Of a contrast the means of its classes, which are made of its trace."""
+    from stratoscope.publish.results import compared_classes
+
+    classes, quantities = compared_classes(original)
+    uuid = original.attrs["sources"][0].get("uuid")
+    trace, dataset = _trace_of(uuid, asked)
+    if trace is None or dataset is None:
+        what = "of a contrast only means of its classes are published, and those are made of its trace"
+        raise InputError(what, where=str(path), fix="Give the trace too, with --trace TRACE.")
+    if dataset.attrs.get("uuid") != uuid:
+        raise InputError("is not the trace of this contrast", where=str(trace), fix="Give the one it was made of.")
+    return _means(trace, dataset, replace(asked, prompt_class=classes, quantity=asked.quantity or quantities))
+
+
 def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
     import numpy as np
 
-    from stratoscope.publish.pictures.files import public_picture
+    from stratoscope.publish.pictures.files import drawn_of, public_picture
 
-    trace, dataset = _trace_of(path, asked)
+    trace, dataset = _trace_of(drawn_of(path), asked)
 
     def public_of(dataset: xr.Dataset | None) -> Public:
         return public_picture(
@@ -255,12 +269,11 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
     return Part(kind, public.suffix, check, write, original)
 
 
-def _trace_of(path: Path, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
-    """The trace that a picture was drawn of, among those that are given; where none is it, the first, to be refused."""
-    from stratoscope.publish.pictures.files import drawn_of
+def _trace_of(uuid: str | None, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
+    """The trace of that uuid among those that are given; where none is it, the first, to be refused."""
     from stratoscope.trace.opened import opened
 
-    uuid, first = drawn_of(path), None
+    first = None
     for trace in asked.traces:
         dataset = opened(trace)
         if dataset.attrs.get("uuid") == uuid:
