@@ -28,7 +28,7 @@ help:
 	@echo "make demo      record a small real model and draw it, into demo/"
 	@echo "make test      lint, types and every test"
 	@echo "make torture   kills 100 recordings and 100 other commands; reads 20,000 damaged files; asks all of 3,000 odd traces"
-	@echo "make truth     how often comparisons are wrong where the truth is known, as tables; half an hour"
+	@echo "make truth     how often comparisons are wrong and what publishing tells, where the truth is known; an hour"
 	@echo "make lint      ruff and mypy only; make format mends what ruff can"
 	@echo "make docs      the generated pages of docs/: from the code, and from recording tiny models"
 	@echo "make gallery   the pictures of docs/gallery/ and the lessons' outputs, from a real recording"
@@ -58,6 +58,7 @@ truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_routes.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_diff.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/organisms/truth_organisms.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/publish/truth_publish.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .

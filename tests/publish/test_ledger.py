@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -169,6 +170,7 @@ def test_two_ledgers_have_two_keys(tmp_path: Path) -> None:
         (lambda text: text.replace('"prompts": [["', '"prompts": [[], ["', 1), 2),
         (lambda text: text + "\n", 4),
         (lambda text: "[" * 100_000, 1),
+        (lambda text: text.replace('"epsilon": 0.0', f'"epsilon": {"9" * 400}', 1), 2),
     ],
 )
 def test_a_damaged_ledger_lets_nothing_be_published(ledger: Ledger, damage: object, line: int) -> None:
@@ -182,6 +184,21 @@ def test_a_damaged_ledger_lets_nothing_be_published(ledger: Ledger, damage: obje
     assert "backup" in refusal.value.fix
     assert [*ledger.path.parent.iterdir()] == [ledger.path]
     assert ledger.path.read_bytes() == damaged
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_a_ledger_was_turned_into_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    ledger = Ledger.beside(tmp_path_factory.mktemp("ledger") / "words.trace")
+    ledger.record(MEANS, CONTENTS[:2])
+    content = bytearray(ledger.path.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[at] = data.draw(st.sampled_from(b'0a"[]{},:\n\x00\xff'))
+    ledger.path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        ledger.check(MEANS, CONTENTS[:3], allow_overlap=True)
 
 
 _RECORD = """

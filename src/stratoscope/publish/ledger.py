@@ -145,14 +145,14 @@ def _read(path: Path) -> tuple[bytes, list[Entry]]:
             entries.append(_entry(text))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path), fix="Make it readable to you.") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         fix = "Bring it back from a backup. If you move it away, what was published before is no longer known."
         raise InputError(f"this list of publications is damaged in line {line}", where=str(path), fix=fix) from None
     return key, entries
 
 
 def _entry(line: bytes) -> Entry:
-    """What a line says; ValueError, KeyError or TypeError where it is none, or no whole one."""
+    """What a line says; ValueError, KeyError, TypeError or OverflowError where it is none, or no whole one."""
     row = strict_json.load(line)
     if not line.endswith(b"\n"):
         raise ValueError

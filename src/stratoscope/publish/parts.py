@@ -11,9 +11,10 @@ from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
 from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
-from stratoscope.publish.explained import Explanation, explained
+from stratoscope.publish.explained import Explanation, explained, explained_picture, explained_result
 from stratoscope.publish.inputs import Kind, kind_of
 from stratoscope.publish.levels import NOISE
+from stratoscope.publish.pictures.keys import KEYS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,13 +102,17 @@ def part_of(path: Path, asked: Asked) -> Part:
 
 
 def explanation_of(path: Path, asked: Asked) -> Explanation:
-    """What would become of each name that a trace or a CSV file holds."""
+    """What would become of each name that an input holds."""
     kind = kind_of(path)
-    if kind not in (inputs.TRACE, inputs.CSV):
-        fix = "Ask about the trace."
-        raise InputError(
-            f"only of a trace and of a CSV file is every name explained, not of a {kind}", where=str(path), fix=fix
-        )
+    if kind == inputs.FOLDER:
+        raise InputError("is a folder of several", where=str(path), fix="Ask about each by itself.")
+    if kind == inputs.RESULT:
+        return explained_result(*_results(path, asked), asked.level)
+    if kind in (inputs.PICTURE, inputs.PAGE):
+        trace, _ = _trace_of(path, asked)
+        _picture(path, kind, asked)  # refuses what it would refuse
+        keys = [name for name, levels in KEYS.items() if asked.level in levels]
+        return explained_picture(keys, asked.level, drawn_anew=trace is not None)
     dataset = _opened(path, asked)
     if asked.level not in WITH_TOKENS:
         return explained(dataset, None, asked.level)
@@ -192,15 +197,11 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
 
 
 def _result(path: Path, asked: Asked) -> Part:
-    from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import published_result
     from stratoscope.view.report.save import check_folder, save_result
 
-    original = open_result(path)
-    refuse_again(original.attrs, asked.level, path)
     if asked.level not in WITH_TOKENS:
-        return _contrast(path, original, asked)
-    result = published_result(original, asked.level, private_model=asked.private_model)
+        return _contrast(path, asked)
+    _, result = _results(path, asked)
 
     def check(out: Path) -> None:
         check_folder(out, overwrite=asked.overwrite)
@@ -212,13 +213,16 @@ def _result(path: Path, asked: Asked) -> Part:
     return Part(inputs.RESULT, "", check, write)
 
 
-def _contrast(path: Path, original: xr.DataTree, asked: Asked) -> Part:
+def _contrast(path: Path, asked: Asked) -> Part:
     """Of a contrast the means of its classes, which are made of its trace."""
+    from stratoscope.analysis.results.result import open_result
     from stratoscope.publish.results import compared_classes
 
+    original = open_result(path)
+    refuse_again(original.attrs, asked.level, path)
     classes, quantities = compared_classes(original)
     uuid = original.attrs["sources"][0].get("uuid")
-    trace, dataset = _trace_of(uuid, asked)
+    trace, dataset = _trace_with(uuid, asked)
     if trace is None or dataset is None:
         what = "of a contrast only means of its classes are published, and those are made of its trace"
         raise InputError(what, where=str(path), fix="Give the trace too, with --trace TRACE.")
@@ -227,12 +231,25 @@ def _contrast(path: Path, original: xr.DataTree, asked: Asked) -> Part:
     return _means(trace, dataset, replace(asked, prompt_class=classes, quantity=asked.quantity or quantities))
 
 
+def _results(path: Path, asked: Asked) -> tuple[xr.DataTree, xr.DataTree]:
+    """A Result, and what is published of it."""
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.publish.results import published_result
+
+    original = open_result(path)
+    refuse_again(original.attrs, asked.level, path)
+    if asked.level not in WITH_TOKENS:
+        fix = "Publish the trace at this level, or the result at provenance or no-text."
+        raise InputError("a result is not averaged over classes", where=str(path), fix=fix)
+    return original, published_result(original, asked.level, private_model=asked.private_model)
+
+
 def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
     import numpy as np
 
-    from stratoscope.publish.pictures.files import drawn_of, public_picture
+    from stratoscope.publish.pictures.files import public_picture
 
-    trace, dataset = _trace_of(drawn_of(path), asked)
+    trace, dataset = _trace_of(path, asked)
 
     def public_of(dataset: xr.Dataset | None) -> Public:
         return public_picture(
@@ -243,23 +260,21 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
             private_model=asked.private_model,
         )
 
+    told: tuple[str, ...] = ()
     try:
         public = public_of(dataset)
-    except InputError:
-        if asked.level != PROVENANCE:
+    except InputError as error:
+        if dataset is None or asked.level != PROVENANCE:
             raise
-        trace, dataset, public = (
-            None,
-            None,
-            public_of(None),
-        )  # what cannot be drawn again loses who and where all the same
+        trace, dataset, public = None, None, public_of(None)  # it loses who and where all the same
+        told = (f"{path.name} is not drawn anew: it {error.what}.",)
 
     def check(out: Path) -> None:
         public.check(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return public.told
+        return (*told, *public.told)
 
     original = None
     if trace is not None and dataset is not None:
@@ -269,7 +284,14 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
     return Part(kind, public.suffix, check, write, original)
 
 
-def _trace_of(uuid: str | None, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
+def _trace_of(path: Path, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
+    """The trace that a picture was drawn of."""
+    from stratoscope.publish.pictures.files import drawn_of
+
+    return _trace_with(drawn_of(path), asked)
+
+
+def _trace_with(uuid: str | None, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
     """The trace of that uuid among those that are given; where none is it, the first, to be refused."""
     from stratoscope.trace.opened import opened
 

@@ -22,7 +22,8 @@ _NOTE = {"id", "severity", "text"}
 _SENTENCES = {  # what is free text in an original, as it is written anew
     "notes": r"The original carries a note on this line of docs/pitfalls\.md; its words are not published\."
     r"|Published at the level [a-z-]+: [^\n]*|Simulated data: no model made these numbers\.[\w .]*"
-    r"|Simulated from published averages: [\w :.]*|What was not published is the simulator's own: [\w ,.]*",
+    r"|Simulated from published averages: [\w :;.]*|Those averages carry noise: [\w :,.]*"
+    r"|What was not published is the simulator's own: [\w ,.]*",
     "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
     "receipt.limits": r"The original names \d[\d,]* limits?; the words are not published\.",
 }

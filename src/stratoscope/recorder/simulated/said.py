@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from stratoscope.names import ALL_POSITIONS, ANSWER_POSITION, LENSES, SIMULATED
+from stratoscope.names import ALL_POSITIONS, ANSWER_POSITION, LENSES, PRIVATE, SIMULATED
 from stratoscope.recorder.simulated.model import LENS_NAMES, SimulatedModel
 from stratoscope.recorder.simulated.published import Published
 from stratoscope.trace.format.schema import PUBLISHED
@@ -18,8 +18,10 @@ from stratoscope.version import __version__
 
 _NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
 _LIKE = (
-    "Simulated from published averages: no number in it comes from one prompt. It is exactly as safe as those averages."
+    "Simulated from published averages: no number in it comes from one prompt. It is exactly as safe as those "
+    "averages; no test on it says anything of the recording."
 )
+_NOISY = "Those averages carry noise: it shows in every curve, and as a difference between the classes."
 _OWN = (
     "What was not published is the simulator's own: texts, first tokens, how tokens and prompts differ from each "
     "other, which neurons and heads are strong."
@@ -69,9 +71,16 @@ def attributes(
         },
         planted=model.planted(planted),
         **({TOKEN_TEXTS: model.token_texts} if shape.targets or LENSES in record else {}),
-        notes=[note("L16", WARNING, _LIKE), note("L16", INFO, _OWN)] if like else [note("L16", WARNING, _NOTE)],
+        notes=_notes(like),
     )
     return _of_a_look_alike(said, like) if like else said
+
+
+def _notes(like: Published | None) -> list[dict[str, str]]:
+    if like is None:
+        return [note("L16", WARNING, _NOTE)]
+    noisy = [note("L16", WARNING, _NOISY)] if like.level == PRIVATE else []
+    return [note("L16", WARNING, _LIKE), *noisy, note("L16", INFO, _OWN)]
 
 
 def _of_a_look_alike(said: dict[str, Any], like: Published) -> dict[str, Any]:
