@@ -131,7 +131,7 @@ def many(simulated: xr.Dataset, tmp_path: Path) -> Path:
 
 
 def test_without_a_level_means_of_classes_go_out_as_a_result(many: Path) -> None:
-    done = stratoscope.publish(many, many.with_name("public"))
+    done = stratoscope.publish(many, many.with_name("public"), quantity=ONE)
     assert (done.kind, done.level) == ("result", "aggregate")
     result = stratoscope.open_result(done.out)
     assert result["profiles/mlp_write_ratio/mean"].shape == (2, 4)

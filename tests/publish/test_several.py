@@ -64,7 +64,7 @@ def test_nothing_is_left_of_a_folder_that_could_not_be_written(
 
     monkeypatch.setattr("stratoscope.view.report.save._fill", full)
     with pytest.raises(StratoscopeError, match="No space left"):
-        stratoscope.publish(made, elsewhere, level="no-text")
+        stratoscope.publish([made / "quentin.csv", made / "results"], elsewhere, level="no-text")
     assert [*elsewhere.parent.iterdir()] == []
 
 
