@@ -52,7 +52,7 @@ def test_a_trace_without_text_gives_its_tokens_members_neurons_and_columns_away(
     recordings: tuple[xr.Dataset, xr.Dataset],
 ) -> None:
     original, reference = recordings
-    published = original.drop_vars(["text", "token_id", "span"])
+    published = original.drop_vars(["text", "token_id", "span"]).assign_attrs(source="real")
     attacks = attacks_on(published, original=original, reference=reference)
     for name in (
         "look-up of peak neurons",
@@ -98,6 +98,23 @@ def test_class_means_of_a_file_are_the_means_of_its_prompts(recordings: tuple[xr
     assert np.allclose(profiles.only(["mlp_write_ratio"]).means["critical"], critical[:4])
     assert np.allclose(neurons.means["critical"], critical[4:])
     assert neurons.counts == {"critical": 50, "neutral": 50}
+
+
+@pytest.mark.parametrize("record", ["peaks", "norms", "prompts", "attention", "neurons"])
+def test_every_attack_runs_on_a_trace_of_one_group_or_says_why_not(record: str) -> None:
+    prompts = Prompts(stratoscope.simulate(prompts=40, layers=3, d_ff=64, record=(record,)))
+    original, reference = prompts.part(0, 20), prompts.part(20, 40)
+    unlabelled = original.assign_coords(prompt_class=("prompt", [""] * 20))
+    other = stratoscope.simulate(prompts=20, layers=5, d_ff=32, record=(record,))
+    for given in ((original, reference), (unlabelled, reference), (original, other)):
+        attacks = attacks_on(given[0].assign_attrs(source="real"), original=given[0], reference=given[1])
+        assert all((one.recovered is None) == bool(one.reason) for one in attacks)
+
+
+def test_tokens_without_ids_are_not_looked_up(recordings: tuple[xr.Dataset, xr.Dataset]) -> None:
+    original, reference = recordings
+    imported = original.assign_coords(token_id=("token", np.full(original.sizes["token"], -1, np.int32)))
+    assert "ids" in only(attacks_on(original, original=imported, reference=reference), "look-up").reason
 
 
 # --- differencing -----------------------------------------------------------------------------------------------------
@@ -170,7 +187,9 @@ def test_products_of_columns_that_are_planted_are_solved(random: np.random.Gener
 
 def test_columns_are_told_from_what_a_trace_holds() -> None:
     small = {"prompts": 12, "layers": 2, "d_ff": 16, "record": ("norms", "peaks", "neurons", "logits"), "top_k": 4}
-    norms, directions, products = weight_attacks(stratoscope.simulate(**small))
+    simulated = stratoscope.simulate(**small)
+    assert all("no model" in one.reason for one in weight_attacks(simulated))
+    norms, directions, products = weight_attacks(simulated.assign_attrs(source="real"))
     assert norms.recovered is not None
     assert norms.recovered.value > 0.5
     assert directions.recovered is not None
