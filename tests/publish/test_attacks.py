@@ -48,7 +48,7 @@ def test_no_hit_at_all_is_not_told_as_certainly_none() -> None:
 def test_an_interval_over_prompts_holds_the_true_share(random: np.random.Generator) -> None:
     held = 0
     for _ in range(60):
-        of_prompt = random.beta(2, 2, 40)  # tokens of one prompt are alike: over tokens it would hold 6 of 10 times
+        of_prompt = random.beta(2, 2, 40)  # tokens of one prompt are alike: over tokens it would hold every second time
         hits = random.random((40, 30)) < of_prompt[:, None]
         none = np.zeros(1200, bool)
         share = guessed("a", "b", "tokens", hits.ravel(), {"none": none}, np.repeat(np.arange(40), 30)).recovered
@@ -104,6 +104,23 @@ def test_products_through_prompts_are_those_of_the_inverse_covariance(random: np
     assert 0 < alone < 1
     assert np.isclose(people.products(a[None], b)[0], a @ np.linalg.solve(covariance, b))
     assert np.isclose(people.lengths(a[None])[0], a @ np.linalg.solve(covariance, a))
+    noise = random.random(12)
+    noisy = covariance + np.diag(noise)
+    assert np.isclose(people.products(a[None], b, noise)[0], a @ np.linalg.solve(noisy, b))
+    assert np.isclose(people.lengths(a[None], noise)[0], a @ np.linalg.solve(noisy, a))
+
+
+def test_an_attacker_who_knows_the_noise_is_stronger(random: np.random.Generator) -> None:
+    areas = []
+    spread = np.geomspace(0.01, 1, 100)  # noise of one size drowns the small values, and they would be listened to
+    for _ in range(12):
+        prompts = random.normal(size=(160, 100)) * spread
+        told, noise = prompts[:20].mean(axis=0) + random.normal(0, 0.05, 100), np.full(100, 0.05)
+        given = (told, prompts[:20], prompts[20:90], prompts[90:])
+        both = (scores(*given), scores(*given, noise=noise))
+        areas.append([auc(*one["likelihood ratio"]).value for one in both])
+    blind, knowing = np.mean(areas, axis=0)
+    assert knowing > blind + 0.05
 
 
 def test_a_maximum_gives_its_members_away(random: np.random.Generator) -> None:

@@ -52,7 +52,7 @@ def test_a_trace_without_text_gives_its_tokens_members_neurons_and_columns_away(
     recordings: tuple[xr.Dataset, xr.Dataset],
 ) -> None:
     original, reference = recordings
-    published = original.drop_vars(["text", "token_id", "span"])
+    published = original.drop_vars(["text", "token_id", "span"]).assign_attrs(source="real")
     attacks = attacks_on(published, original=original, reference=reference)
     for name in (
         "look-up of peak neurons",
@@ -170,7 +170,9 @@ def test_products_of_columns_that_are_planted_are_solved(random: np.random.Gener
 
 def test_columns_are_told_from_what_a_trace_holds() -> None:
     small = {"prompts": 12, "layers": 2, "d_ff": 16, "record": ("norms", "peaks", "neurons", "logits"), "top_k": 4}
-    norms, directions, products = weight_attacks(stratoscope.simulate(**small))
+    simulated = stratoscope.simulate(**small)
+    assert all("no model" in one.reason for one in weight_attacks(simulated))
+    norms, directions, products = weight_attacks(simulated.assign_attrs(source="real"))
     assert norms.recovered is not None
     assert norms.recovered.value > 0.5
     assert directions.recovered is not None

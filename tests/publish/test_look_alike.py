@@ -281,6 +281,7 @@ HOSTILE = {
     "too many neurons": _summary(model={"d_ff": 10**9}),
     "a width of text": _summary(model={"d_model": "64"}),
     "no prompts": _table("classes", prompts=np.zeros(2, int)),
+    "endless traces": _table("classes", prompts=np.full(2, 10**6), tokens=np.full(2, 10**5)),
     "endless prompts": _table("classes", tokens=np.full(2, 10**12)),
     "one class twice": _table("classes", prompt_class=np.array(["a", "a"], object)),
     "other classes": _table("profiles/resid_norm", prompt_class=np.array(["a", "b"], object)),

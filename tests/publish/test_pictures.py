@@ -365,6 +365,16 @@ def test_files_that_are_made_to_do_harm_are_refused(drawn: Draw, tmp_path: Path)
         assert "as this version writes it" in refusal(path, tmp_path / f"out{path.suffix}", "provenance"), path
 
 
+def test_a_picture_cannot_have_anything_else_done_than_be_drawn(drawn: Draw, trace: xr.Dataset, tmp_path: Path) -> None:
+    source = drawn("compare", prompt_class=["critical", "neutral"])
+    for options in ({"table": str(tmp_path / "written.csv")}, {"overwrite": True}, {"edges": 3}, {"width": {"a": 1}}):
+        said = said_by(source)
+        said["drawn_by"]["options"] |= options
+        (tmp_path / "a.png").write_bytes(png.rewritten(source.read_bytes(), json.dumps(said)))
+        refusal(tmp_path / "a.png", tmp_path / "b.png", "no-text", trace=trace)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_damaged_and_lying_files_are_refused_in_one_line(drawn: Draw) -> None:
     rng = np.random.default_rng(0)
     for suffix, of in FORMATS.items():

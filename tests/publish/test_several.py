@@ -10,6 +10,7 @@ import xarray as xr
 import stratoscope
 from stratoscope.errors import StratoscopeError
 from stratoscope.publish.ledger import ENDING
+from stratoscope.publish.publish import explain_publication
 from stratoscope.trace.write.from_dataset import write_dataset
 
 
@@ -102,3 +103,15 @@ def test_noise_is_not_drawn_twice_for_the_same_prompts(simulated: xr.Dataset, tm
         stratoscope.publish([tmp_path / "many.trace", tmp_path / "many.png"], tmp_path / "public", level="private")
     assert not (tmp_path / "public").exists()
     assert not (tmp_path / f"many{ENDING}").exists()
+
+
+def test_of_a_result_and_a_picture_it_is_said_what_would_go_out(made: Path) -> None:
+    result = explain_publication(made / "results", level="no-text")
+    why = {row.name: row.why for row in result.rows}
+    assert why["usual.words"].startswith("rewritten")
+    assert why["usual.ratio"].startswith("a column of numbers")
+    picture = explain_publication(made / "quentin-heatmap.png", level="no-text", trace=made / "quentin.trace")
+    what = {row.name: row.what for row in picture.rows}
+    assert (what["provenance.uuid"], what["drawn_by.verb"]) == ("left out", "published")
+    with pytest.raises(StratoscopeError, match="only drawn anew"):
+        explain_publication(made / "quentin-heatmap.png", level="no-text")

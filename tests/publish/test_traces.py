@@ -12,6 +12,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import names
+from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, PROVENANCE, Level
 from stratoscope.publish.fields import OF_WEIGHTS
 from stratoscope.publish.levels import PROMISES
@@ -157,14 +158,23 @@ def test_tokens_without_text_are_called_by_their_place(published: Callable[[Leve
     assert Prompts(published(NO_TEXT)).words(slice(0, 3)) == ("#0", "#1", "#2")
 
 
-@pytest.mark.parametrize("verb", ["heatmap", "engagement", "compare"])
+@pytest.mark.parametrize("verb", ["heatmap", "engagement"])
 def test_a_trace_without_text_is_drawn(verb: str, published: Callable[[Level], xr.Dataset]) -> None:
-    options = {"prompt": [0, 1]} if verb == "compare" else {"prompt": [0]}
-    figure = getattr(stratoscope, verb)(published(NO_TEXT), **options)
+    figure = getattr(stratoscope, verb)(published(NO_TEXT), prompt=[0])
     words = " ".join(text.get_text() for text in figure.findobj() if hasattr(text, "get_text"))
     assert "#" in words
     assert "Published at the level no-text" in words
     assert MARK not in words
+
+
+def test_of_tokens_without_text_nobody_says_that_they_are_equal(published: Callable[[Level], xr.Dataset]) -> None:
+    trace = published(NO_TEXT)
+    with pytest.raises(InputError, match="cannot be told apart"):
+        stratoscope.compare(trace, prompt=[0, 1])
+    classes = [*dict.fromkeys(map(str, trace["prompt_class"].values))][:2]
+    figure = stratoscope.compare(trace, prompt_class=classes, quantity="mlp_write_ratio")
+    words = " ".join(text.get_text() for text in figure.findobj() if hasattr(text, "get_text"))
+    assert "Published at the level no-text" in words
 
 
 def test_a_private_model_loses_what_its_weights_can_be_solved_from(original: xr.Dataset) -> None:

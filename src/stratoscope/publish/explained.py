@@ -11,6 +11,7 @@ import xarray as xr
 from stratoscope.names import AGGREGATE, PRIVATE, QUANTITIES, Level
 from stratoscope.publish.fields import OF_WEIGHTS, listed
 from stratoscope.publish.levels import PROMISES
+from stratoscope.publish.pictures.keys import KEYS
 from stratoscope.publish.traces import told
 
 What = Literal["published", "averaged", "left out"]
@@ -88,6 +89,41 @@ def explained(original: xr.Dataset, public: xr.Dataset | None, level: Level) -> 
         {name: how for name, how in OF_WEIGHTS.items() if name in out},
         () if classes is None else tuple(name for name in dict.fromkeys(map(str, classes.values)) if name),
     )
+
+
+def explained_result(original: xr.DataTree, public: xr.DataTree, level: Level) -> Explanation:
+    """What becomes of each column of a Result."""
+    there, rows = _columns(public), []
+    for name, column in _columns(original).items():
+        if name not in there:
+            rows.append(Row(name, LEFT_OUT, "is text or an id, or is not listed"))
+        elif column.equals(there[name]):  # type: ignore[no-untyped-call]
+            rows.append(Row(name, PUBLISHED, "a column of numbers, or of words of ours"))
+        else:
+            rows.append(Row(name, PUBLISHED, "rewritten: without text, and without names of prompts and files"))
+    facts = Row("parameters, summary, notes", PUBLISHED, "those that are listed, without files and addresses")
+    return Explanation(level, PROMISES[level], (*rows, facts), {}, ())
+
+
+def explained_picture(keys: Iterable[str], level: Level, *, drawn_anew: bool) -> Explanation:
+    """What becomes of a picture and of each thing that it says of itself; `keys`: those that the level keeps."""
+    there = set(keys)
+    drawn = "is drawn anew of the trace" if drawn_anew else "stays as it is, with all that stands on it"
+    rows = [Row("what is drawn", PUBLISHED, drawn)]
+    rows += [
+        Row(name, PUBLISHED, "said beside the picture") if name in there else Row(name, LEFT_OUT, "names or links")
+        for name in KEYS
+    ]
+    rows.append(Row("everything else in the file", LEFT_OUT, _UNKNOWN))
+    return Explanation(level, PROMISES[level], tuple(rows), {}, ())
+
+
+def _columns(result: xr.DataTree) -> dict[str, xr.Variable]:
+    return {
+        f"{node.path.strip('/')}.{name}": variable
+        for node in result.descendants
+        for name, variable in node.dataset.variables.items()
+    }
 
 
 def _becomes(name: str, level: Level, there: Iterable[str]) -> tuple[What, str]:

@@ -11,9 +11,10 @@ from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
 from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
-from stratoscope.publish.explained import Explanation, explained
+from stratoscope.publish.explained import Explanation, explained, explained_picture, explained_result
 from stratoscope.publish.inputs import Kind, kind_of
 from stratoscope.publish.levels import NOISE
+from stratoscope.publish.pictures.keys import KEYS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,13 +102,17 @@ def part_of(path: Path, asked: Asked) -> Part:
 
 
 def explanation_of(path: Path, asked: Asked) -> Explanation:
-    """What would become of each name that a trace or a CSV file holds."""
+    """What would become of each name that an input holds."""
     kind = kind_of(path)
-    if kind not in (inputs.TRACE, inputs.CSV):
-        fix = "Ask about the trace."
-        raise InputError(
-            f"only of a trace and of a CSV file is every name explained, not of a {kind}", where=str(path), fix=fix
-        )
+    if kind == inputs.FOLDER:
+        raise InputError("is a folder of several", where=str(path), fix="Ask about each by itself.")
+    if kind == inputs.RESULT:
+        return explained_result(*_results(path, asked), asked.level)
+    if kind in (inputs.PICTURE, inputs.PAGE):
+        trace, _ = _trace_of(path, asked)
+        _picture(path, kind, asked)  # refuses what it would refuse
+        keys = [name for name, levels in KEYS.items() if asked.level in levels]
+        return explained_picture(keys, asked.level, drawn_anew=trace is not None)
     dataset = _opened(path, asked)
     if asked.level not in WITH_TOKENS:
         return explained(dataset, None, asked.level)
@@ -192,16 +197,9 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
 
 
 def _result(path: Path, asked: Asked) -> Part:
-    from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import published_result
     from stratoscope.view.report.save import check_folder, save_result
 
-    original = open_result(path)
-    refuse_again(original.attrs, asked.level, path)
-    if asked.level not in WITH_TOKENS:
-        fix = "Publish the trace at this level, or the result at provenance or no-text."
-        raise InputError("a result is not averaged over classes", where=str(path), fix=fix)
-    result = published_result(original, asked.level, private_model=asked.private_model)
+    _, result = _results(path, asked)
 
     def check(out: Path) -> None:
         check_folder(out, overwrite=asked.overwrite)
@@ -211,6 +209,19 @@ def _result(path: Path, asked: Asked) -> Part:
         return ()
 
     return Part(inputs.RESULT, "", check, write)
+
+
+def _results(path: Path, asked: Asked) -> tuple[xr.DataTree, xr.DataTree]:
+    """A Result, and what is published of it."""
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.publish.results import published_result
+
+    original = open_result(path)
+    refuse_again(original.attrs, asked.level, path)
+    if asked.level not in WITH_TOKENS:
+        fix = "Publish the trace at this level, or the result at provenance or no-text."
+        raise InputError("a result is not averaged over classes", where=str(path), fix=fix)
+    return original, published_result(original, asked.level, private_model=asked.private_model)
 
 
 def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
@@ -229,23 +240,21 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
             private_model=asked.private_model,
         )
 
+    told: tuple[str, ...] = ()
     try:
         public = public_of(dataset)
-    except InputError:
-        if asked.level != PROVENANCE:
+    except InputError as error:
+        if dataset is None or asked.level != PROVENANCE:
             raise
-        trace, dataset, public = (
-            None,
-            None,
-            public_of(None),
-        )  # what cannot be drawn again loses who and where all the same
+        trace, dataset, public = None, None, public_of(None)  # it loses who and where all the same
+        told = (f"{path.name} is not drawn anew: it {error.what}.",)
 
     def check(out: Path) -> None:
         public.check(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return public.told
+        return (*told, *public.told)
 
     original = None
     if trace is not None and dataset is not None:

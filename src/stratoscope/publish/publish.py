@@ -166,6 +166,7 @@ def explain_publication(
     source: str | os.PathLike[str],
     *,
     level: Level = defaults.LEVEL,
+    trace: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     chat_template: bool = defaults.CHAT_TEMPLATE,
     private_model: bool = False,
 ) -> Explanation:
@@ -173,10 +174,11 @@ def explain_publication(
 
     Parameters
     ----------
-    source, level, chat_template, private_model
+    source, level, trace, chat_template, private_model
         As in `publish`.
     """
-    return explanation_of(Path(source), Asked(level, chat_template=chat_template, private_model=private_model))
+    asked = Asked(level, _paths(trace), chat_template=chat_template, private_model=private_model)
+    return explanation_of(Path(source), asked)
 
 
 def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> tuple[Path, ...]:

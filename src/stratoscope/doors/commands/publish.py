@@ -101,7 +101,7 @@ def publish(
         if len(source) > 1:
             raise UsageError("one input is explained at a time", where="--explain", fix="Give one.")
         found = explain_publication(
-            source[0], level=asked["level"], chat_template=chat_template, private_model=private_model
+            source[0], level=asked["level"], trace=trace, chat_template=chat_template, private_model=private_model
         )
         console.tell_json(found.to_json()) if as_json else _tell(found)
         return

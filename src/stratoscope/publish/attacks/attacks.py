@@ -50,9 +50,10 @@ def attacks_on(
     >>> import stratoscope
     >>> from stratoscope.publish.attacks.attacks import attacks_on
     >>> original = stratoscope.simulate(prompts=24, layers=3)
-    >>> found = attacks_on(original.drop_vars(["text", "token_id"]))
-    >>> [(one.name, one.recovered is not None) for one in found if one.name == "norms of columns"]
-    [('norms of columns', True)]
+    >>> other = stratoscope.simulate(prompts=24, layers=3, seed=1)
+    >>> found = attacks_on(original.drop_vars(["text", "token_id"]), original=original, reference=other)
+    >>> [one.recovered.value for one in found if one.name == "membership from rows of prompts"]
+    [1.0]
     """
     import xarray as xr
 

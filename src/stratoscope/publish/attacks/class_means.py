@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,12 +38,15 @@ class ClassMeans:
         Class to its means, those of all quantities one after the other; [value].
     counts
         Class to the number of its prompts, as the file has it.
+    noise
+        Class to the standard deviation of the noise in each value, as the file has it; no class where there is none.
     """
 
     quantities: tuple[str, ...]
     widths: tuple[int, ...]
     means: Mapping[str, Floats]
     counts: Mapping[str, int]
+    noise: Mapping[str, Floats] = field(default_factory=dict)
 
     def only(self, quantities: Sequence[str]) -> ClassMeans:
         """The means of some of the quantities, in that order."""
@@ -79,7 +82,13 @@ def class_means(published: xr.Dataset | xr.DataTree, part: str = PROFILES) -> Cl
     counts = dict(
         zip((str(name) for name in about[PROMPT_CLASS].values), about["prompts"].values.tolist(), strict=True)
     )
-    return ClassMeans(quantities, widths, dict(zip(classes, rows, strict=True)), counts)
+    means, noise = dict(zip(classes, rows, strict=True)), {}
+    if all("noise" in one for one in tables):
+        of_class = [
+            np.repeat(one["noise"].values[:, None], width, 1) for one, width in zip(tables, widths, strict=True)
+        ]
+        noise = dict(zip(classes, np.concatenate(of_class, axis=1), strict=True))
+    return ClassMeans(quantities, widths, means, counts, noise)
 
 
 def prompt_rows(dataset: xr.Dataset, quantities: Sequence[str]) -> Floats:
@@ -143,8 +152,8 @@ def _by_means(
     if any(members[one].shape[1] != len(found.means[one]) for one in classes):
         return not_run(name, HOLDS, UNIT, "it is of other layers or neurons than the original")
     sides = [
-        Side(found.means[one], members[one], others[one][::2], others[one][1::2], found.counts.get(one))
-        for one in classes
+        Side(mean, members[one], others[one][::2], others[one][1::2], found.counts.get(one), found.noise.get(one))
+        for one, mean in found.means.items()
     ]
     return membership_of_classes(sides, name)
 

@@ -50,29 +50,27 @@ class Population:
         rows = np.clip((reference - mean) / np.where(scale > 0, scale, 1.0), -_FAR, _FAR)
         return cls(mean, scale, rows, _shrinkage(rows))
 
-    def deviations(self, values: AnyFloats, averaged: int = 1) -> Floats:
-        """Values, or means of so many, in units of the population's spread, what is far out cut; [prompt, value]."""
-        limit = _FAR / np.sqrt(averaged)
+    def deviations(self, values: AnyFloats, spread: AnyFloats | float = 1.0) -> Floats:
+        """Values in units of the population's spread, cut where they are far out of their own; [prompt, value]."""
         found = (np.asarray(values, np.float64) - self.mean) / np.where(self.scale > 0, self.scale, 1.0)
-        return np.clip(found, -limit, limit)
+        return np.clip(found, -_FAR * spread, _FAR * spread)
 
-    def products(self, a: Floats, b: Floats) -> Floats:
-        """⟨a, Σ⁻¹ b⟩ of rows a with one row b, Σ the shrunk correlation; never larger than prompts × prompts."""
-        count, alone = len(self.rows), self.shrinkage
-        if alone == 1:
-            return np.asarray(a @ b)
-        middle = alone * count / (1 - alone) * np.eye(count) + self.rows @ self.rows.T  # Woodbury
-        return np.asarray((a @ b - (a @ self.rows.T) @ np.linalg.solve(middle, self.rows @ b)) / alone)
+    def products(self, a: Floats, b: Floats, noise: Floats | float = 0.0) -> Floats:
+        """⟨a, (Σ + noise)⁻¹ b⟩ of rows a with one row b, Σ the shrunk correlation, noise a variance of each value."""
+        own, weighted, middle = self._inverse(noise)
+        return np.asarray(a @ (b / own) - (a @ weighted.T) @ np.linalg.solve(middle, weighted @ b))
 
-    def lengths(self, a: Floats) -> Floats:
-        """⟨a, Σ⁻¹ a⟩ of each row."""
-        count, alone = len(self.rows), self.shrinkage
-        squares = np.einsum("pv,pv->p", a, a)
-        if alone == 1:
-            return np.asarray(squares)
-        middle = alone * count / (1 - alone) * np.eye(count) + self.rows @ self.rows.T
-        along = a @ self.rows.T
-        return np.asarray((squares - np.einsum("pr,rp->p", along, np.linalg.solve(middle, along.T))) / alone)
+    def lengths(self, a: Floats, noise: Floats | float = 0.0) -> Floats:
+        """⟨a, (Σ + noise)⁻¹ a⟩ of each row."""
+        own, weighted, middle = self._inverse(noise)
+        along = a @ weighted.T
+        return np.asarray((a * a / own).sum(axis=1) - np.einsum("pr,rp->p", along, np.linalg.solve(middle, along.T)))
+
+    def _inverse(self, noise: Floats | float) -> tuple[Floats | float, Floats, Floats]:
+        """What Woodbury's identity needs: never larger than prompts × prompts and prompts × values."""
+        count, own = len(self.rows), self.shrinkage + noise
+        weighted = self.rows / own * (1.0 if self.shrinkage < 1 else 0.0)
+        return own, weighted, count / max(1 - self.shrinkage, 1e-12) * np.eye(count) + self.rows @ weighted.T
 
 
 def membership(
@@ -118,13 +116,14 @@ def membership(
 
 @dataclass(frozen=True)
 class Side:
-    """One class that is attacked; attributes are the arguments of `membership`."""
+    """One class that is attacked; attributes are the arguments of `membership`, and of `scores`."""
 
     published: AnyFloats
     members: AnyFloats
     non_members: AnyFloats
     reference: AnyFloats
     count: int | None = None
+    noise: AnyFloats | None = None
 
 
 def membership_of_classes(sides: Sequence[Side], name: str = NAME) -> Attack:
@@ -137,7 +136,9 @@ def membership_of_classes(sides: Sequence[Side], name: str = NAME) -> Attack:
         few = min(len(side.members), len(side.non_members), len(side.reference))
         if few < _LEAST:
             return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
-        tests = scores(side.published, side.members, side.non_members, side.reference, count=side.count)
+        tests = scores(
+            side.published, side.members, side.non_members, side.reference, count=side.count, noise=side.noise
+        )
         for test, pair in tests.items():
             centre, spread = pair[1].mean(), pair[1].std() or 1.0
             found.setdefault(test, []).append(((pair[0] - centre) / spread, (pair[1] - centre) / spread))
@@ -172,20 +173,36 @@ def nearness(published: AnyFloats, members: AnyFloats, non_members: AnyFloats, *
 
 
 def scores(
-    published: AnyFloats, members: AnyFloats, non_members: AnyFloats, reference: AnyFloats, *, count: int | None = None
+    published: AnyFloats,
+    members: AnyFloats,
+    non_members: AnyFloats,
+    reference: AnyFloats,
+    *,
+    count: int | None = None,
+    noise: AnyFloats | None = None,
 ) -> dict[str, tuple[Floats, Floats]]:
-    """How much each member and each other looks like a member, by the name of the test; none where nothing is known."""
+    """How much each member and each other looks like a member, by the name of the test; none where nothing is known.
+
+    Parameters
+    ----------
+    published, members, non_members, reference, count
+        As of `membership`.
+    noise
+        Standard deviation of the noise that was added to each published value, as a file with noise says; [value].
+    """
     known = np.isfinite(published)
     for rows in (members, non_members, reference):
         known &= np.isfinite(rows).all(axis=0)
     if not known.any():
         return {}
-    people = Population.of(reference[:, known])
-    number = max(2, count or len(members))
-    mean = people.deviations(published[known][None], number)[0]
+    people, number = Population.of(reference[:, known]), max(2, count or len(members))
+    added: Floats | float = 0.0  # variance of the noise, as if it were added to each prompt
+    if noise is not None:
+        added = number * np.square(noise[known] / np.where(people.scale > 0, people.scale, 1.0))
+    mean = people.deviations(published[known][None], np.sqrt((1 + added) / number))[0]
     sides = [people.deviations(rows[:, known]) for rows in (members, non_members)]
     plain = [side @ mean - np.einsum("pv,pv->p", side, side) / (2 * number) for side in sides]
-    whole = [people.products(side, mean) - people.lengths(side) / (2 * number) for side in sides]
+    whole = [people.products(side, mean, added) - people.lengths(side, added) / (2 * number) for side in sides]
     return {"inner product": (plain[0], plain[1]), "likelihood ratio": (whole[0], whole[1])}
 
 

@@ -139,13 +139,9 @@ def drawn_of(path: Path) -> str:
     InputError
         It is no file of ours.
     """
-    try:
+    with _ours(path):
         data = _content(path)
-        kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
-        return _said(data, kind).provenance.uuid
-    except NotOurs as error:
-        what = f"is no picture or page as this version writes it: {error}"
-        raise InputError(what, where=str(path), fix=_DRAW_AGAIN) from None
+        return _said(data, _kind(data)).provenance.uuid
 
 
 def rebuilt(path: Path, level: Level) -> bytes:
@@ -158,7 +154,7 @@ def rebuilt(path: Path, level: Level) -> bytes:
     """
     with _ours(path):
         data = _content(path)
-        kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
+        kind = _kind(data)
         return _rewritten(data, kind, _said(data, kind), level)
 
 
@@ -176,10 +172,11 @@ def _public(
     path: Path, level: Level, trace: xr.Dataset | None, profiles: Profiles | None, *, private_model: bool
 ) -> Public:
     data = _content(path)
-    kind = next((one for one in _FORMATS if data.startswith(one.begin)), None)
+    kind = _kind(data)
     suffix = _PAGE if kind is None else kind.suffix
     said = _said(data, kind)
     _refuse_again(said, path)
+    at_level(said, level)  # refuses what no picture says before any of it is used
     if trace is None:
         if level != names.PROVENANCE:
             what = f"a picture can be published at {level!r} only drawn anew"
@@ -204,6 +201,11 @@ def _rewritten(data: bytes, kind: _Format | None, said: About | ViewSpec, level:
         return page.rewritten(at_level(said, level))
     assert kind is not None
     return kind.rewritten(data, at_level(said, level).as_json())
+
+
+def _kind(data: bytes) -> _Format | None:
+    """The kind of a picture's file; None = it is a page, or none of ours."""
+    return next((one for one in _FORMATS if data.startswith(one.begin)), None)
 
 
 def _said(data: bytes, kind: _Format | None) -> About | ViewSpec:

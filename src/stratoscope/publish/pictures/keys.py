@@ -14,7 +14,7 @@ from stratoscope.view.spec.document import Json, Packing, Unpacking, Values
 from stratoscope.view.spec.drawn_by import DrawnBy
 from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
 
-Said = TypeVar("Said", About, ViewSpec)
+Said = TypeVar("Said", bound=About | ViewSpec)
 
 _ALL: Collection[Level] = names.LEVELS
 _WITH_TEXT: Collection[Level] = (names.PROVENANCE,)

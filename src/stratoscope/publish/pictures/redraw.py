@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, StratoscopeError, first_line
 from stratoscope.names import Level
 from stratoscope.publish.pictures.about import About
 from stratoscope.publish.pictures.keys import OPTIONS_BESIDE
@@ -36,6 +36,7 @@ _OF_RESULTS = {  # verb → where it is: its figures are made of a Result, which
     "suppression": "stratoscope.analysis.suppression.suppression",
     "anomalies": "stratoscope.analysis.anomalies.anomalies",
 }
+_OTHERWISE = "Draw something else of the trace, or publish the trace itself."
 _SHOW_ONE = ("lens", "routes")  # verbs that show the first prompt where nobody chooses …
 _SHOW_SOME = ("heatmap", "engagement", "peaks3d")  # … and some prompts
 
@@ -81,12 +82,14 @@ def redrawn(
                 _draw_figure(said, trace, level, file, where, private_model=private_model)
             else:
                 _draw_trace(said, trace, level, file, where, private_model=private_model)
-        except InputError as error:
+        except StratoscopeError as error:
             if error.where == str(where):
                 raise
             what = f"cannot be drawn at {level!r}: {error.where + ': ' if error.where else ''}{error.what}"
-            fix = "Draw something else of the trace, or publish the trace itself."
-            raise InputError(what, where=str(where), fix=fix) from error
+            raise InputError(what, where=str(where), fix=_OTHERWISE) from error
+        except (TypeError, ValueError, LookupError) as error:  # a stranger's picture may ask for anything
+            what = f"cannot be drawn again as it says: {first_line(error)}"
+            raise InputError(what, where=str(where), fix=_OTHERWISE) from error
         return taken(file)
 
 

@@ -44,6 +44,7 @@ TAKEN = (  # quantities whose profiles a look-alike takes over
 _MOST = {"layers": 1000, "d_model": 10**6, "d_ff": 10**6, "heads": 1000}  # no model has more
 _MOST_CELLS = 2**26  # layers × neurons
 _MOST_CLASSES, _MOST_PROMPTS, _MOST_TOKENS = 100, 10**6, 10**5  # tokens: of a prompt
+_MOST_IN_ALL = 10**8  # tokens
 _USUAL_TOKENS = sum(defaults.SIMULATED_TOKENS) // 2
 _LONGEST_NAME = 200  # characters of a class's name
 _FACTS = {
@@ -156,6 +157,8 @@ def _classes(result: xr.DataTree) -> tuple[PublishedClass, ...]:
     _require(all(isinstance(name, str) and len(name) <= _LONGEST_NAME for name in called), "a class without a name")
     _require(_whole(prompts, _MOST_PROMPTS), "a number of prompts that no trace has")
     _require(_whole(tokens, _MOST_TOKENS), "a number of tokens that no prompt has")
+    total = sum(count * length for count, length in zip(prompts, tokens, strict=True))
+    _require(total <= _MOST_IN_ALL, "more tokens than any trace has")
     return tuple(PublishedClass(*row) for row in zip(called, prompts, tokens, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,9 @@ _OF_NO_PROFILE = (*OF_TARGETS, LENSES, ROUTES)
 Tokens = int | str | tuple[int, int] | None
 
 
-def simulation_size(sizes: dict[str, int | None], prompts: int | None, tokens: Tokens, **more: Any) -> SimulationSize:
+def simulation_size(
+    sizes: Mapping[str, int | None], prompts: int | None, tokens: Tokens, *, seed: int, anomaly: bool
+) -> SimulationSize:
     """The sizes of a simulation, each checked.
 
     Parameters
@@ -34,21 +36,20 @@ def simulation_size(sizes: dict[str, int | None], prompts: int | None, tokens: T
         `layers`, `d_model`, `d_ff`, `heads` and `top_k`; None = by default.
     prompts, tokens
         How many, and how many of each prompt; None = by default.
-    more
-        `seed` and `anomaly`.
+    seed, anomaly
+        As of `simulate`.
     """
     given = {name: _USUAL[name] if size is None else size for name, size in sizes.items()}
     given["prompts"] = defaults.SIMULATED_PROMPTS if prompts is None else prompts
-    counts = {name: at_least(1, count, name) for name, count in given.items()}
+    counts: dict[str, Any] = {name: at_least(1, count, name) for name, count in given.items()}
     low, high = _fewest_and_most(defaults.SIMULATED_TOKENS if tokens is None else tokens)
     top_k, d_ff = counts["top_k"], counts["d_ff"]
     check(top_k <= d_ff, f"{top_k} peaks of {d_ff} neurons", "top_k", f"Give at most {d_ff}, or a larger d_ff.")
-    more = {**more, **counts, "seed": at_least(0, more["seed"], "seed")}
-    return SimulationSize(tokens=(low, high), **more)
+    return SimulationSize(tokens=(low, high), seed=at_least(0, seed, "seed"), anomaly=anomaly, **counts)
 
 
 def size_of_look_alike(
-    published: Published, sizes: dict[str, int | None], prompts: int | None, tokens: Tokens, **more: Any
+    published: Published, sizes: Mapping[str, int | None], prompts: int | None, tokens: Tokens, *, seed: int
 ) -> SimulationSize:
     """The sizes of a simulation that resembles what was published, and its likeness.
 
@@ -56,7 +57,7 @@ def size_of_look_alike(
     ----------
     published
         Class profiles.
-    sizes, prompts, tokens, more
+    sizes, prompts, tokens, seed
         As of `simulation_size`. Sizes of the model are the published ones, and none may be given; by default there are
         as many prompts and tokens as published.
     """
@@ -66,7 +67,7 @@ def size_of_look_alike(
     given = {**sizes, **published.sizes}
     there = {one.name: one.prompts for one in published.classes}
     wanted = sum(there.values()) if prompts is None else at_least(len(there), prompts, "prompts")
-    shape = simulation_size(given, wanted, tokens, **{**more, "anomaly": False})
+    shape = simulation_size(given, wanted, tokens, seed=seed, anomaly=False)
     like = likeness(published, shape, prompts=prompts, tokens=None if tokens is None else shape.tokens)
     return replace(shape, prompts=sum(like.cast.counts), like=like)
 
