@@ -32,8 +32,8 @@ def canaries(lab: Lab) -> Measured:
         [
             Table(
                 "100 markers of ten kinds (words, ids, pairs, paths, machines, e-mail addresses, keys, identifiers, "
-                "chat templates, given names) in the trace and in the file itself: how many the search finds where they are "
-                "left in, and how many are left after publishing that the level does not keep.",
+                "chat templates, given names) in the trace and in the file itself: how many the search finds where "
+                "they are left in, and how many are left after publishing that the level does not keep.",
                 ["input", "found before", *LEVELS],
                 [[kind, _before(of.values()), *(_after(of[level]) for level in LEVELS)] for kind, of in found.items()],
             )
