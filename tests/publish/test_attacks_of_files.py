@@ -100,6 +100,23 @@ def test_class_means_of_a_file_are_the_means_of_its_prompts(recordings: tuple[xr
     assert neurons.counts == {"critical": 50, "neutral": 50}
 
 
+@pytest.mark.parametrize("record", ["peaks", "norms", "prompts", "attention", "neurons"])
+def test_every_attack_runs_on_a_trace_of_one_group_or_says_why_not(record: str) -> None:
+    prompts = Prompts(stratoscope.simulate(prompts=40, layers=3, d_ff=64, record=(record,)))
+    original, reference = prompts.part(0, 20), prompts.part(20, 40)
+    unlabelled = original.assign_coords(prompt_class=("prompt", [""] * 20))
+    other = stratoscope.simulate(prompts=20, layers=5, d_ff=32, record=(record,))
+    for given in ((original, reference), (unlabelled, reference), (original, other)):
+        attacks = attacks_on(given[0].assign_attrs(source="real"), original=given[0], reference=given[1])
+        assert all((one.recovered is None) == bool(one.reason) for one in attacks)
+
+
+def test_tokens_without_ids_are_not_looked_up(recordings: tuple[xr.Dataset, xr.Dataset]) -> None:
+    original, reference = recordings
+    imported = original.assign_coords(token_id=("token", np.full(original.sizes["token"], -1, np.int32)))
+    assert "ids" in only(attacks_on(original, original=imported, reference=reference), "look-up").reason
+
+
 # --- differencing -----------------------------------------------------------------------------------------------------
 
 

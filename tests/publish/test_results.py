@@ -6,22 +6,23 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-from class_traces import different, trace_of
 from every_result import EVERY
 
 import stratoscope
 from result_tables import made
 from stratoscope import names
 from stratoscope.analysis.results.again import KINDS as ON_DISK
+from stratoscope.analysis.results.result import store_result
 from stratoscope.errors import InputError
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.result_fields import COLUMNS, KINDS
-from stratoscope.publish.results import contrasted, published_result, unlisted
+from stratoscope.publish.results import compared_classes, published_result, unlisted
 from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.view.report.save import contents_of
 
@@ -149,14 +150,22 @@ def test_what_was_published_is_not_published_again() -> None:
         published_result(published_result(result, names.NO_TEXT), names.PROVENANCE)
 
 
-def test_of_a_contrast_its_classes_and_quantities_go_on_and_of_others_nothing() -> None:
-    trace = trace_of(different(24), ["calm"] * 12 + ["stormy"] * 12)
-    contrast = stratoscope.contrast(trace, b="calm", permutations=99)
-    assert contrasted(contrast, trace) == (["stormy", "calm"], ["mlp_write_ratio", "mlp_write_cos"])
+def test_of_a_contrast_its_classes_go_out_as_means_of_its_trace_and_of_others_nothing(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.trace", tmp_path / "other.trace"
+    sizes = {"prompts": 90, "layers": 2, "d_model": 8, "d_ff": 16, "heads": 2, "record": ["norms"]}
+    trace = stratoscope.simulate(mine, **sizes)
+    stratoscope.simulate(other, **sizes, seed=1)
+    contrast = tmp_path / "contrast"
+    contrast.mkdir()
+    store_result(stratoscope.contrast(trace, b="critical", quantity="mlp_write_cos", permutations=99), contrast)
     with pytest.raises(InputError, match="--trace TRACE"):
-        contrasted(contrast, None)
-    with pytest.raises(InputError, match="made of another trace"):
-        contrasted(contrast, trace.assign_attrs(uuid="another"))
+        stratoscope.publish(contrast, tmp_path / "out")
+    with pytest.raises(InputError, match="is not the trace of this contrast"):
+        stratoscope.publish(contrast, tmp_path / "out", trace=other)
+    found = stratoscope.open_result(stratoscope.publish(contrast, tmp_path / "out", trace=mine).out)
+    assert found.attrs["kind"] == "profiles"
+    assert found.attrs["parameters"]["quantity"] == ["mlp_write_cos"]
+    assert found["classes/prompt_class"].values.tolist() == ["neutral", "critical"]
     for kind in ("diff", "anomalies", "suppression"):
         with pytest.raises(InputError, match="about single prompts"):
-            contrasted(results(kind)[0], trace)
+            compared_classes(results(kind)[0])

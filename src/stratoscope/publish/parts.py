@@ -199,6 +199,8 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
 def _result(path: Path, asked: Asked) -> Part:
     from stratoscope.view.report.save import check_folder, save_result
 
+    if asked.level not in WITH_TOKENS:
+        return _contrast(path, asked)
     _, result = _results(path, asked)
 
     def check(out: Path) -> None:
@@ -209,6 +211,24 @@ def _result(path: Path, asked: Asked) -> Part:
         return ()
 
     return Part(inputs.RESULT, "", check, write)
+
+
+def _contrast(path: Path, asked: Asked) -> Part:
+    """Of a contrast the means of its classes, which are made of its trace."""
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.publish.results import compared_classes
+
+    original = open_result(path)
+    refuse_again(original.attrs, asked.level, path)
+    classes, quantities = compared_classes(original)
+    uuid = original.attrs["sources"][0].get("uuid")
+    trace, dataset = _trace_with(uuid, asked)
+    if trace is None or dataset is None:
+        what = "of a contrast only means of its classes are published, and those are made of its trace"
+        raise InputError(what, where=str(path), fix="Give the trace too, with --trace TRACE.")
+    if dataset.attrs.get("uuid") != uuid:
+        raise InputError("is not the trace of this contrast", where=str(trace), fix="Give the one it was made of.")
+    return _means(trace, dataset, replace(asked, prompt_class=classes, quantity=asked.quantity or quantities))
 
 
 def _results(path: Path, asked: Asked) -> tuple[xr.DataTree, xr.DataTree]:
@@ -265,11 +285,17 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
 
 
 def _trace_of(path: Path, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
-    """The trace that a picture was drawn of, among those that are given; where none is it, the first, to be refused."""
+    """The trace that a picture was drawn of."""
     from stratoscope.publish.pictures.files import drawn_of
+
+    return _trace_with(drawn_of(path), asked)
+
+
+def _trace_with(uuid: str | None, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
+    """The trace of that uuid among those that are given; where none is it, the first, to be refused."""
     from stratoscope.trace.opened import opened
 
-    uuid, first = drawn_of(path), None
+    first = None
     for trace in asked.traces:
         dataset = opened(trace)
         if dataset.attrs.get("uuid") == uuid:

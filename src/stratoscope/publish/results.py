@@ -15,6 +15,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.patterns import hidden
 from stratoscope.publish.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
@@ -85,8 +86,8 @@ class _Publishing:
         return self.prompts.get(name, "") if self.numbered or _ADDRESS.search(name) else name
 
     def sentence(self, words: str) -> str:
-        """A sentence of ours without files and addresses."""
-        return _ADDRESS.sub(_HIDDEN, words)
+        """A sentence of ours without files, addresses, keys, times and identifiers."""
+        return hidden(_ADDRESS.sub(_HIDDEN, words), _HIDDEN)
 
     def naming(self, words: str) -> str:
         """A sentence that may name prompts too, which are called by their numbers where those stand for ids."""
@@ -156,35 +157,22 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **tables})
 
 
-def contrasted(result: xr.DataTree, dataset: xr.Dataset | None) -> tuple[list[str], list[str] | None]:
-    """The classes of a contrast, and the quantities whose profiles it compares: what goes out of it as class means.
+def compared_classes(result: xr.DataTree) -> tuple[list[str], list[str] | None]:
+    """The classes of a contrast and the quantities whose profiles it compares: of them class means may go out.
 
-    At the levels that keep means over classes they are made of its trace, and its own tables stay: from t and g, from p
-    and g, or from a mean and its interval follows how many prompts there are, exactly, and near-duplicates count in
-    them one by one.
-
-    Parameters
-    ----------
-    result
-        A Result; any other kind than a contrast is refused.
-    dataset
-        The trace that it was made of.
+    They are made of its trace. Its own tables stay: from t and g, from p and g, or from a mean and its interval follows
+    how many prompts there are, exactly, and near-duplicates count in them one by one.
 
     Raises
     ------
     InputError
-        It is no contrast, or the trace is missing or another one.
+        It is a Result of another kind.
     """
     check(result)
     if result.attrs["kind"] != "contrast":
         what = f"a result of kind '{result.attrs['kind']}' is about single prompts, of which nothing is published"
         fix = f"Publish its trace at this level, or the result at the level {NO_TEXT}."
         raise InputError(what, where=f"level {names.AGGREGATE}", fix=fix)
-    if dataset is None:
-        what = "of a contrast only means of its classes are published, and those are made of its trace"
-        raise InputError(what, where=f"level {names.AGGREGATE}", fix="Give the trace too, with --trace TRACE.")
-    if str(dataset.attrs.get("uuid", "")) != result.attrs["sources"][0].get("uuid"):
-        raise InputError("the contrast was made of another trace", where="trace", fix="Give the one it was made of.")
     facts = result.attrs["summary"]
     compared = facts.get("profiles", {}).get("quantities", [])
     return [facts["a"], facts["b"]], [name for name in compared if name in PROFILED] or None

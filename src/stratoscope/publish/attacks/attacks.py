@@ -61,6 +61,8 @@ def attacks_on(
     report("looking tokens up in other prompts", 0, None)
     if original is None or reference is None:
         found.append(not_run("look-up", look_up.HOLDS, look_up.UNIT, _lacking(original)))
+    elif not all(_ids_known(one) for one in (original, reference)):
+        found.append(not_run("look-up", look_up.HOLDS, look_up.UNIT, "the ids of the tokens are not known"))
     elif isinstance(published, xr.DataTree):
         found.append(look_up_attack(published, original, reference))
     else:
@@ -89,6 +91,11 @@ def attacks_on(
     else:
         found += weights.weight_attacks(published)
     return found
+
+
+def _ids_known(dataset: xr.Dataset) -> bool:
+    """Whether the tokens of a trace are told by a tokenizer's ids, as those of an import are not."""
+    return "token_id" in dataset.variables and bool((dataset["token_id"].values >= 0).all())
 
 
 def _lacking(original: xr.Dataset | None) -> str:

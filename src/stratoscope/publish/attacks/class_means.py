@@ -14,7 +14,7 @@ from stratoscope.analysis.results.result import table_in
 from stratoscope.publish.attacks.look_up import look_up_profiles
 from stratoscope.publish.attacks.membership import HOLDS, UNIT, Side, membership_of_classes, nearness
 from stratoscope.publish.attacks.outcome import Attack, not_run
-from stratoscope.publish.averaged import KIND, NEURONS, PROMPT_CLASS, of_prompts, profiled
+from stratoscope.publish.averaged import KIND, NEURONS, PROFILED, PROMPT_CLASS, of_prompts, profiled
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PROFILES, OF_NEURONS = KIND, "neurons"
+_OTHER_ROWS = "the file, the original and the other prompts are not of the same layers and neurons"
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,13 @@ def membership_attacks(
 
 def look_up_attack(published: xr.DataTree, original: xr.Dataset, reference: xr.Dataset) -> Attack:
     """Guess the original's tokens by its published class profiles."""
-    found = class_means(published)
+    found, name = class_means(published), "look-up of class profiles"
     if found is None or any(one not in reference for one in found.quantities):
-        return not_run("look-up of class profiles", HOLDS, "tokens", "no class profile is published")
-    return look_up_profiles(dict(found.means), prompt_rows(reference, found.quantities), original, reference)
+        return not_run(name, HOLDS, "tokens", "no class profile is published")
+    rows = prompt_rows(reference, found.quantities)
+    if any(len(mean) != rows.shape[1] for mean in found.means.values()):
+        return not_run(name, HOLDS, "tokens", _OTHER_ROWS)
+    return look_up_profiles(dict(found.means), rows, original, reference)
 
 
 def rows_of_classes(dataset: xr.Dataset, rows: Floats, classes: Sequence[str]) -> dict[str, Floats]:
@@ -149,8 +153,8 @@ def _by_means(
     classes = list(found.means)
     members = rows_of_classes(original, prompt_rows(original, found.quantities), classes)
     others = rows_of_classes(reference, prompt_rows(reference, found.quantities), classes)
-    if any(members[one].shape[1] != len(found.means[one]) for one in classes):
-        return not_run(name, HOLDS, UNIT, "it is of other layers or neurons than the original")
+    if any(len(found.means[one]) != rows[one].shape[1] for one in classes for rows in (members, others)):
+        return not_run(name, HOLDS, UNIT, _OTHER_ROWS)
     sides = [
         Side(mean, members[one], others[one][::2], others[one][1::2], found.counts.get(one), found.noise.get(one))
         for one, mean in found.means.items()
@@ -163,11 +167,19 @@ def _by_rows(name: str, published: xr.Dataset | xr.DataTree, original: xr.Datase
 
     if not isinstance(published, xr.Dataset):
         return not_run(name, HOLDS, UNIT, "the file holds no row of a single prompt or token")
-    quantities = [one for one in profiled(published) if one in original and one in reference]
+    own = _profiled(published) or ((NEURONS,) if NEURONS in published else ())
+    quantities = [one for one in own if one in original and one in reference]
     if not quantities:
         return not_run(name, HOLDS, UNIT, "the file holds no profile of a prompt")
-    given = (prompt_rows(one, quantities) for one in (published, original, reference))
+    given = [prompt_rows(one, quantities) for one in (published, original, reference)]
+    if len({one.shape[1] for one in given}) > 1:
+        return not_run(name, HOLDS, UNIT, _OTHER_ROWS)
     return nearness(*given, name=name)
+
+
+def _profiled(published: xr.Dataset) -> tuple[str, ...]:
+    """The quantities of which a trace would give profiles; none where it holds none of them."""
+    return profiled(published) if any(one in published for one in PROFILED) else ()
 
 
 def _parts(dataset: xr.Dataset, quantities: Sequence[str]) -> list[Floats]:
@@ -186,7 +198,7 @@ def _means_of_rows(published: xr.Dataset, part: str) -> ClassMeans | None:
     if part == OF_NEURONS:
         quantities: tuple[str, ...] = (NEURONS,) if NEURONS in published else ()
     else:
-        quantities = profiled(published) if any(one in published for one in names.QUANTITIES) else ()
+        quantities = _profiled(published)
     if not quantities:
         return None
     parts, classes = _parts(published, quantities), Prompts(published).classes

@@ -6,6 +6,7 @@ their statistics lie nearest together (Kuhn 1955).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,15 +48,15 @@ def match(permuted: Floats, known: Floats) -> Ints:
     return np.asarray(linear_sum_assignment(apart)[1], np.int64)
 
 
-def statistics(dataset: xr.Dataset, layer: int) -> Floats:
-    """What is known of the neurons of a layer: quantiles over prompts, class by class the mean; [neuron, statistic]."""
+def statistics(dataset: xr.Dataset, layer: int, classes: Sequence[str]) -> Floats:
+    """What is known of the neurons of a layer: quantiles over prompts, the mean of classes; [neuron, statistic]."""
     columns = []
     for name in (one for one in _OF_PROMPTS if one in dataset):
         values = np.asarray(dataset[name].isel({names.LAYER: layer}).values, np.float64)
         columns += [*np.nanquantile(values, _QUANTILES, axis=0), np.nanstd(values, axis=0)]
         if name == _OF_PROMPTS[0]:
             of = np.array(Prompts(dataset).classes, object)
-            columns += [np.nanmean(values[of == one], axis=0) for one in sorted(set(of))]
+            columns += [np.nanmean(values[of == one], axis=0) for one in classes]
     return np.stack(columns, axis=1)
 
 
@@ -98,7 +99,8 @@ def _sides(published: xr.Dataset | xr.DataTree, reference: xr.Dataset) -> list[t
             return None
         others = [one for one in _OF_PROMPTS if one not in shared]
         own, other = published.drop_vars(others, errors="ignore"), reference.drop_vars(others, errors="ignore")
-        return [(statistics(own, layer), statistics(other, layer)) for layer in some]
+        both = sorted(set(Prompts(own).classes) & set(Prompts(other).classes))
+        return [(statistics(own, layer, both), statistics(other, layer, both)) for layer in some]
     mine, theirs = class_means(reference, OF_NEURONS), class_means(published, OF_NEURONS)
     if mine is None or theirs is None:
         return None

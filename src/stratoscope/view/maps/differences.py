@@ -41,7 +41,8 @@ def aligned_tokens(
     """
     there = [tokens[f"position_{side}"].values != GAP for side in "ab"]
     signs = ("" if in_a and in_b else ONLY_A if in_a else ONLY_B for in_a, in_b in zip(*there, strict=True))
-    texts = written(tokens["text_a"].values, tokens["text_b"].values, *there, width=_WIDTH, spelling=spelling)
+    of_both = (there[0], there[1] & ~np.asarray(tokens["equal"].values, bool))  # what is equal is written once
+    texts = written(tokens["text_a"].values, tokens["text_b"].values, *of_both, width=_WIDTH, spelling=spelling)
     labels = [sign + text for sign, text in zip(signs, texts, strict=True)]
     position = tokens["position_a"].values.astype(np.int32)  # −1 where there is none
     of = np.full(len(labels), 0 if len(prompts) == 1 else -1, np.int32)

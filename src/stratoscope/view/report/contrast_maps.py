@@ -72,7 +72,9 @@ def first_pair(result: xr.DataTree) -> Figure | None:
     cells = table_in(result, f"tokens/{summary['aligned']['quantity']}").isel(column=shown)
     tokens = tokens.isel(column=shown)
     texts, positions = ([tokens[f"{what}_{side}"].values for side in "ab"] for what in ("text", "position"))
-    labels = written(*texts, *(position != GAP for position in positions), width=_WIDTH)
+    there = [position != GAP for position in positions]
+    of_both = (there[0], there[1] & ~np.asarray(tokens["equal"].values, bool))  # what is equal is written once
+    labels = written(texts[0], texts[1], *of_both, width=_WIDTH)
     pair = summary["aligned"]["first_pair"]  # "" where it is published without names
     title = f"One pair{f', {pair}' if pair else ''}: {summary['a']} − {summary['b']}, token by token"
     left_out = f"; the first {len(late)} tokens are the same in both and left out" if len(late) else ""
