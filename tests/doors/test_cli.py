@@ -184,7 +184,7 @@ OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude
     "info": {"as_json"},
     "publish": {"explain", "as_json"},
     "lint": {"as_json", "strict"},
-    "audit": {"as_json"},
+    "audit": {"as_json", "model"},  # which `doors` runs after the verb
     "top": {"csv", "as_json", "overwrite"},
     "fit-lens": {"overwrite"},
     "ablate": {"out", "theme", "as_json", "overwrite", "mean_of"},  # means are of neurons, and heads are given too
@@ -257,7 +257,7 @@ def _other_value(param: Any) -> tuple[list[str], Any]:
         other = next(choice for choice in choices if choice != param.default)
         return [flag, other], other
     if param.multiple:
-        return [flag, "a", flag, "1"], [Path("a"), Path("1")] if param.name == "trace" else ["a", "1"]
+        return [flag, "a", flag, "1"], [Path("a"), Path("1")] if param.name in ("trace", "earlier") else ["a", "1"]
     value = {int: 3, float: 0.25, Path: Path("x")}.get(kind, "7")
     return [flag, str(value)], value
 

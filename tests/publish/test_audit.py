@@ -22,7 +22,7 @@ import stratoscope
 from stratoscope import names
 from stratoscope.publish.audit.allowed import UNLISTED
 from stratoscope.publish.audit.audit import audit
-from stratoscope.publish.audit.needles import IDS, LINKS, PROMPTS, RUNS, of_original
+from stratoscope.publish.audit.needles import IDS, LINKS, PROMPTS, RUNS, VALUES, of_original
 from stratoscope.publish.audit.outcome import NOT_FOUND, Audit
 from stratoscope.publish.audit.own_words import OwnWords
 from stratoscope.trace.write.from_dataset import write_dataset
@@ -56,6 +56,7 @@ SPELT: dict[str, Callable[[bytes], bytes]] = {
     "base64 in lines": lambda text: base64.encodebytes(b"x" * 80 + text),
     "hexadecimal": lambda text: text.hex().encode(),
     "zlib": lambda text: b"\x00junk" + zlib.compress(text) + b"more",
+    "behind another stream": lambda text: zlib.compress(b"first") + zlib.compress(text),
     "gzip in base64": lambda text: base64.b64encode(gzip.compress(text)),
     "zip": packed_as_zip,
     "zip without its end": lambda text: packed_as_zip(text)[:-30],
@@ -186,3 +187,13 @@ def test_parts_that_say_different_levels_are_told(tmp_path: Path) -> None:
 def test_what_tells_who_where_and_when_is_found_without_the_original(tmp_path: Path, text: str, kind: str) -> None:
     (tmp_path / "a.txt").write_bytes(SAID + f"it is {text} there".encode())
     assert kinds(audit(tmp_path / "a.txt")) == {kind}
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_a_row_of_a_single_token_is_found_in_what_shows_means_alone(tmp_path: Path, dtype: str) -> None:
+    trace = stratoscope.simulate(prompts=2, tokens=8, layers=6, record="norms", d_model=16, d_ff=32, heads=2)
+    row = trace["mlp_out_norm"].values[3].astype(dtype).tobytes()
+    (tmp_path / "a.bin").write_bytes(b"x" + zlib.compress(b"before" + row))
+    original = _written(trace, tmp_path)
+    assert VALUES in kinds(audit(tmp_path / "a.bin", original=original, level="aggregate"))
+    assert VALUES not in kinds(audit(tmp_path / "a.bin", original=original, level="no-text"))

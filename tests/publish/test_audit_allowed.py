@@ -89,6 +89,12 @@ def test_attributes_that_no_level_lists_are_told(copy: Path, edit: str, value: o
     assert words in told(edited(copy, edit, value))
 
 
+def test_a_trace_that_was_damaged_is_a_finding_and_no_end(copy: Path) -> None:
+    (copy / "layer" / "c.0").write_bytes(b"")
+    edited(copy, "attributes/owner", "ann")
+    assert any("not as it was written" in one.what for one in audit(copy).findings)
+
+
 def test_a_picture_with_more_in_it_than_is_written_is_told(published: Path, tmp_path: Path) -> None:
     stratoscope.heatmap(published / "mine.trace", tmp_path / "a.png", quantity="mlp_write_ratio")
     public = public_picture(tmp_path / "a.png", "provenance")

@@ -44,7 +44,7 @@ def _refused(source: Path, out: Path, **options: object) -> str:
 def test_what_is_not_offered_is_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
     said = _refused(folder / "mine.trace", tmp_path / "p.trace", level="coarse")
     assert "no level 'coarse'" in said
-    assert "43 %" in said
+    assert "80 %" in said
     assert "Did you mean no-text?" in _refused(folder / "mine.trace", tmp_path / "p.trace", level="notext")
 
 

@@ -22,6 +22,7 @@ NUMBER, FLAG, TEXT, BY_QUANTITY, TEXTS = "a number", "true or false", "a text", 
 WORD, VERSION, HASH = r"[A-Za-z][\w.+-]{0,63}", r"\d[\w.+!-]{0,40}", r"[0-9a-f]{64}"
 _LENS = r"(logit|jacobian)(, half \d)?"
 _KERNELS, _HUB_NAME = r"compiled|none", r"[\w.-]{1,96}(/[\w.-]{1,96})?"
+_REVISION = r"[0-9a-f]{7,64}|main|refs/pr/\d{1,6}|v?\d[\d.]{0,20}"
 _TOGETHER, _NO_EXPERTS = r"any length|equal length|none", rf"no experts|{WORD}"
 _ADDITIONS = r"\(?x \+ (attention|MLP)\)?( \+ (attention|MLP))?"
 _REPLAY = r"bit-equal in \d+/\d+ layers(, within rounding in \d+)?"
@@ -126,7 +127,7 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     (_NEVER, ARRAY, "of an array that another version wrote", "", "unknown_arrays"),
     # the model ------------------------------------------------------------------------------------------------------
     (_MEANS, _HUB_NAME, "name of a hub model; the name of a folder becomes the architecture", "model", "name"),
-    (_MEANS, r"[\w.-]{1,64}", "revision of a hub model", "model", "revision"),
+    (_MEANS, _REVISION, "revision of a hub model; a name that people gave a branch is dropped", "model", "revision"),
     (_MEANS, HASH, "which weights", "model", "weights_sha256"),
     (_MEANS, WORD, "what the model is", "model", "architecture dtype quantisation"),
     (_SHOWN, WORD, "what the model is", "model", "attention_implementation"),

@@ -15,6 +15,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.patterns import hidden
 from stratoscope.publish.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
@@ -85,8 +86,8 @@ class _Publishing:
         return self.prompts.get(name, "") if self.numbered or _ADDRESS.search(name) else name
 
     def sentence(self, words: str) -> str:
-        """A sentence of ours without files and addresses."""
-        return _ADDRESS.sub(_HIDDEN, words)
+        """A sentence of ours without files, addresses, keys, times and identifiers."""
+        return hidden(_ADDRESS.sub(_HIDDEN, words), _HIDDEN)
 
     def naming(self, words: str) -> str:
         """A sentence that may name prompts too, which are called by their numbers where those stand for ids."""

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.errors import InputError, refuse_unknown
+from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish import inputs
-from stratoscope.publish.audit import files as on_disk
 from stratoscope.publish.audit.allowed import kind_of, unlisted
-from stratoscope.publish.audit.claims import Claims
+from stratoscope.publish.audit.attacked import attacked, opened_published
+from stratoscope.publish.audit.canary import canaries
 from stratoscope.publish.audit.needles import GONE_AT, Needles, of_original
-from stratoscope.publish.audit.outcome import Audit, Audited, Finding, Looked
-from stratoscope.publish.audit.own_words import OwnWords, without_libraries
-from stratoscope.publish.audit.patterns import IDENTIFIERS, PATTERNS
+from stratoscope.publish.audit.outcome import Attacked, Audit, Audited, Canary, Finding, Looked
+from stratoscope.publish.audit.own_words import own_words
+from stratoscope.publish.audit.reading import Reading, read
 from stratoscope.publish.audit.search import Search, add_machine
-from stratoscope.publish.audit.unpack import Budget, Piece, pieces
-from stratoscope.words import listed, quoted
+from stratoscope.publish.patterns import IDENTIFIERS, PATTERNS
+from stratoscope.trace.opened import opened
+from stratoscope.words import counted, listed, quoted
 
-NO_LEVEL, TWO_LEVELS, NOT_SEARCHED = "no level", "two levels", "what could not be searched"
+if TYPE_CHECKING:
+    import xarray as xr
+
+CANARIES = "canaries"
+NO_LEVEL, TWO_LEVELS = "no level", "two levels"
 _AGAIN = "Do not share it: publish the original again, at this level or a stricter one."
 _EXAMPLES = 4  # of what was found that are shown
 
@@ -32,7 +37,10 @@ def audit(
     files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     original: str | os.PathLike[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
+    earlier: Sequence[str | os.PathLike[str]] | None = None,
     level: Level | None = None,
+    canary: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Open published files as a stranger would, and look for what their level does not allow.
@@ -47,8 +55,16 @@ def audit(
     original
         The trace or CSV file that it was made of: its texts, ids and numbers are searched for. Without it only the
         forms of paths, names, addresses, keys, times and identifiers are.
+    reference
+        A trace of other prompts, recorded with the same model: what an attacker may have. With the original, tokens are
+        looked up in it and members told from others.
+    earlier
+        What was published before of prompts that may be the same: it is compared with this.
     level
         Hold the files against this level, whatever they say; by default against what each says of itself.
+    canary
+        Put 100 markers into a copy of the original, publish that at the same level as every kind of input, and look for
+        them in what comes out.
     progress
         Called with (stage, done, total or None).
 
@@ -77,88 +93,69 @@ def audit(
     roots = [Path(one) for one in ([files] if isinstance(files, str | os.PathLike) else files)]
     if not roots:
         raise InputError("nothing is given", fix="Give what was published.")
-    needles = _needles(original)
+    if canary and original is None:
+        raise UsageError("needs the original", where="canary", fix="Name it with --original.")
+    opened_original = None if original is None else opened(original)
+    needles = _needles(opened_original)
     search, say = Search(needles), progress or silent
-    seen = [_search(root, search, say) for root in roots]
+    seen = [read(root, search, say) for root in roots]
     judged = [_Judged(one, level) for one in seen]
+    levels = dict.fromkeys(one.level for one in judged)
+    marked = opened_original if canary else None
+    tried = [] if marked is None else [one for level in levels for one in canaries(marked, level, say)]
+    attacks = _attacks(judged, opened_original, reference, earlier or (), say)
+    findings = [finding for one in judged for finding in one.findings()]
     return Audit(
         tuple(one.audited for one in judged),
         tuple(_looked(needles, judged)),
-        tuple(finding for one in judged for finding in one.findings()),
+        (*findings, *_of_canaries(tried)),
+        tuple(tried),
+        tuple(attacks),
     )
 
 
-def _needles(original: str | os.PathLike[str] | None) -> Needles:
-    own = OwnWords()
-    if original is None:
-        needles = Needles()
-    else:
-        from stratoscope.trace.opened import opened
+def _attacks(
+    judged: Sequence[_Judged],
+    original: xr.Dataset | None,
+    reference: str | os.PathLike[str] | None,
+    earlier: Sequence[str | os.PathLike[str]],
+    say: Progress,
+) -> list[Attacked]:
+    """Every attack on every file that holds numbers, with what the attacker has."""
+    others = None if reference is None else opened(reference)
+    before = [found for one in map(Path, earlier) if (found := opened_published(one, kind_of(one))) is not None]
+    return [
+        row
+        for one in judged
+        for row in attacked(
+            one.seen.root, one.seen.kind, one.level, original=original, reference=others, earlier=before, say=say
+        )
+    ]
 
-        needles = of_original(opened(original), own)
+
+def _needles(original: xr.Dataset | None) -> Needles:
+    own = own_words()
+    needles = Needles() if original is None else of_original(original, own)
     add_machine(needles, own)
     return needles
 
 
-@dataclass
-class _Seen:
-    """What was seen in one of the files or folders given.
-
-    Attributes
-    ----------
-    hits
-        (kind, file) → each thing that was found, and where it was first.
-    """
-
-    root: Path
-    kind: str
-    files: int = 0
-    stored: int = 0
-    unpacked: int = 0
-    claims: Claims = field(default_factory=Claims)
-    hits: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-    def take(self, file: str, search: Search, piece: Piece) -> None:
-        """Search a piece, and keep what is found."""
-        for hit in search.hits(piece, self.claims):
-            self.hits.setdefault((hit.kind, file), {}).setdefault(hit.shown, hit.where)
-
-
-def _search(root: Path, search: Search, say: Progress) -> _Seen:
-    """Look at everything in a file or folder."""
-    entries = list(on_disk.files_in(root))
-    there = [one for one in entries if isinstance(one, on_disk.Found)]
-    seen = _Seen(root, kind_of(root), len(there), sum(one.size for one in there))
-    seen.findings += [one for one in entries if isinstance(one, Finding)]
-    budget = Budget.of_files(seen.stored)
-    names_of_files = "\n".join(one.name for one in there).encode("utf-8", "surrogateescape")
-    seen.take(root.name, search, Piece(f"{root.name}: names of files", names_of_files))
-    done = 0
-    for one in there:
-        say(f"searching {root.name}", done, seen.stored)
-        done += one.size
-        try:
-            with on_disk.opened(one) as parts:
-                for start, data in parts:
-                    place = f"{one.name} from byte {start:,}" if start else one.name
-                    known = without_libraries(data) if kind_of(one.path) == inputs.PAGE else data
-                    for piece in pieces(place, known, budget):
-                        seen.take(one.name, search, piece)
-        except OSError as error:
-            what = error.strerror or str(error)
-            seen.findings.append(Finding(on_disk.UNREADABLE, what, str(one.path), "Make it readable, and audit again."))
-    say(f"searching {root.name}", seen.stored, seen.stored)
-    seen.unpacked = budget.unpacked
-    fix = "Share nothing of which you do not know what is in it."
-    seen.findings += [Finding(NOT_SEARCHED, why, where, fix) for where, why in budget.unopened]
-    return seen
+def _of_canaries(tried: Sequence[Canary]) -> Iterator[Finding]:
+    """What markers show: that some came through, or that the search does not find its own."""
+    for one in tried:
+        where = f"{one.kind} at {one.level}"
+        if one.left:
+            what = f"{counted(len(one.left), 'marker')} came through: {listed(map(quoted, one.left), _EXAMPLES)}"
+            yield Finding(CANARIES, what, where, "Share nothing of this kind, and report it: publishing is broken.")
+        if one.found < one.planted:
+            what = f"the search finds {one.found} of {one.planted} markers where they are left in"
+            yield Finding(CANARIES, what, where, "Do not rely on the search of such files, and report it.")
 
 
 class _Judged:
     """What was seen, held against a level."""
 
-    def __init__(self, seen: _Seen, level: Level | None) -> None:
+    def __init__(self, seen: Reading, level: Level | None) -> None:
         self.seen = seen
         self.level = level or seen.claims.level or defaults.LEVEL
         self.audited = Audited(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WORDS, RUNS, IDS = "rare words of the prompts", "runs of their tokens", "token ids"
 PROMPTS, PAIRS, TEMPLATE = "ids of prompts", "pairs and groups", "the chat template"
+VALUES = "numbers of single tokens and prompts"
 LINKS, PLACES = "what links it to the original", "paths of the original"
 MACHINE = "this computer and its user"
 GONE_AT: Mapping[str, Level] = {  # the first level that has none of them
@@ -29,6 +30,7 @@ GONE_AT: Mapping[str, Level] = {  # the first level that has none of them
     PROMPTS: names.NO_TEXT,
     PAIRS: names.NO_TEXT,
     TEMPLATE: names.NO_TEXT,
+    VALUES: names.AGGREGATE,
 }  # all other things are gone at every level
 
 _RARE = 6  # letters of a word by itself
@@ -36,6 +38,7 @@ _SHORT = 4  # characters of an id, a name or a path …
 _RUN, _RUN_LETTERS, _LONGEST_RUN = 3, 16, 10  # tokens of a run, its letters (bytes), and the most tokens for these
 _EXACT = 12  # bytes that are searched for as they are
 _ID_RUN = 6  # token ids in a row
+_SAMPLED, _VALUES_IN_A_ROW = 500, 4  # rows of a quantity, and numbers of each
 _IN_A_ROW = 3  # ids end to end
 _TEMPLATE_LINE = 24  # characters of a piece of a template
 _ID_TYPES = ("<i4", "<i8", "<u2", ">i4")
@@ -97,6 +100,7 @@ def of_original(dataset: xr.Dataset, own: OwnWords) -> Needles:
     found = Needles()
     _add_prompts(found, dataset, own)
     _add_tokens(found, dataset, own)
+    _add_values(found, dataset)
     _add_attributes(found, dataset.attrs, own)
     return found
 
@@ -166,11 +170,33 @@ def _add_ids(found: Needles, ids: np.ndarray) -> None:
             found.exact.setdefault(run.astype(dtype).tobytes(), (IDS, shown))
 
 
+def _add_values(found: Needles, dataset: xr.Dataset) -> None:
+    """The first numbers of some rows of each quantity: rows that are left anywhere are left together."""
+    for name in map(str, dataset.data_vars):
+        variable, quantity = dataset[name], names.QUANTITIES.get(name)
+        if quantity is None or names.is_streamed(name) or variable.dtype != np.float32 or variable.ndim < 2:
+            continue
+        rows, *others = map(str, variable.dims)
+        if rows not in (names.TOKEN, names.PROMPT):
+            continue
+        step = max(1, dataset.sizes[rows] // _SAMPLED)
+        first = [*[0] * (len(others) - 1), slice(0, _VALUES_IN_A_ROW)]
+        some = variable[(slice(None, None, step), *first)].values
+        for place, row in zip(range(0, dataset.sizes[rows], step), some, strict=True):
+            if len({*row.tolist()}) < _VALUES_IN_A_ROW or not np.isfinite(row).all():
+                found.too_short[VALUES] += 1
+                continue
+            found.sought[VALUES] += 1
+            for dtype in ("<f4", "<f8"):
+                found.bytes(VALUES, row.astype(dtype).tobytes(), f"{name} of {rows} {place:,}")
+
+
 def _add_attributes(found: Needles, attrs: Mapping[Any, Any], own: OwnWords) -> None:
-    for name in ("uuid", "recording_sha256", "digest"):
-        _add_link(found, str(attrs.get(name) or ""), own)
     plan, model, tokenizer = (_object(attrs.get(name)) for name in ("plan", "model", "tokenizer"))
-    _add_link(found, str(plan.get("prompts_sha256") or ""), own)
+    of_prompts = plan.get("prompts_sha256")  # without it the other is of settings alone, which are published
+    links = [attrs.get("uuid"), attrs.get("digest"), of_prompts, attrs.get("recording_sha256") if of_prompts else ""]
+    for link in links:
+        _add_link(found, str(link or ""), own)
     for value in _strings([plan, model, tokenizer, attrs.get("receipt")]):
         if re.match(r"(?:[A-Za-z]:)?[/\\~]\S", value) and len(value) < 4096:
             found.word(PLACES, value, own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class OwnWords:
     def _words(self) -> set[bytes]:
         return set(_WORD.findall(self._all))
 
+    @cached_property
+    def _letters(self) -> bytes:
+        return letters(b"\n".join(text for name, text in self._texts.items() if not name.startswith(_SIMULATED)))
+
     def __contains__(self, text: bytes) -> bool:
         """Whether a text stands there, in small or capital letters."""
         words = _WORD.findall(text.lower())
@@ -42,9 +46,14 @@ class OwnWords:
     def without(self, runs: Mapping[bytes, str]) -> dict[bytes, str]:
         """Those runs of letters that do not stand there, but for the sentences of simulated prompts."""
         long = [run for run in runs if len(run) >= SHORTEST]
-        ours = b"\n".join(text for name, text in self._texts.items() if not name.startswith(_SIMULATED))
-        there = {long[number] for number, _ in Grams(long).found(letters(ours))}
+        there = {long[number] for number, _ in Grams(long).found(self._letters)}
         return {run: runs[run] for run in long if run not in there}
+
+
+@cache
+def own_words() -> OwnWords:
+    """The same for every audit: they are read once."""
+    return OwnWords()
 
 
 def _drawing() -> Iterator[tuple[str, bytes]]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stratoscope.publish.audit import patterns
+from stratoscope.publish import patterns
 from stratoscope.publish.audit.claims import Claims
 from stratoscope.publish.audit.grams import Grams
 from stratoscope.publish.audit.needles import MACHINE, Needles

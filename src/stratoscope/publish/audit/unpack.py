@@ -16,7 +16,7 @@ _DEEPEST = 6  # packed in packed in packed …
 _TOO_SMALL = 8  # unpacked bytes in which nothing can be found
 _FEED = 2**16  # packed bytes that are handed over at a time
 _ATTEMPT = 64  # bytes of the budget that opening costs, even in vain
-_LARGEST = 4 * defaults.UNPACKED_BYTES  # of one stream
+_LARGEST = 2 * defaults.UNPACKED_BYTES  # of one stream
 _APART = 1024  # characters of a run of base64 that is searched by itself
 _ZIP, _ZSTD = b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
 _WINDOWS = {b"\x1f\x8b": ("gzip", zlib.MAX_WBITS | 16), b"PK": ("zip", -zlib.MAX_WBITS)}
@@ -151,7 +151,7 @@ def _inflated(label: str, data: Bytes, start: int, window: int, budget: Budget) 
     most = budget.most
     try:
         while not opener.eof and size < most and (at < len(data) or opener.unconsumed_tail):
-            packed = opener.unconsumed_tail or bytes(data[at : (at := at + _FEED)])
+            packed = opener.unconsumed_tail or bytes(data[at : (at := min(at + _FEED, len(data)))])
             parts.append(opener.decompress(packed, most - size))
             size += len(parts[-1])
     except zlib.error:
@@ -168,7 +168,8 @@ def _zstd(where: str, data: Bytes, start: int, budget: Budget) -> Iterator[Piece
     label = f"{where}, zstd stream at byte {start:,}"
     size = _zstd_size(data, start)
     if size is None or size > budget.most:
-        budget.unopened.append((label, "it does not say to how much it unpacks" if size is None else f"{size:,} bytes"))
+        why = "it does not say to how much it unpacks" if size is None else f"it says that it unpacks to {size:,} bytes"
+        budget.unopened.append((label, why))
         return
     try:
         content = zstd.decompress(bytes(data[start:]))

@@ -49,6 +49,7 @@ PATTERNS = tuple(
         ("times", rb"20(?<![\d.-]20)\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d"),
         ("times", rb"D:20\d\d[01]\d[0-3]\d[0-2]\d"),
         ("addresses of computers", rb"(?<![\w.])(?:" + _BYTE + rb"\.){3}" + _BYTE + rb"(?![\w.])"),
+        ("addresses of computers", rb"\.(?<=[A-Za-z0-9]\.)(?:lan|local|localdomain|internal|intranet|corp)(?![\w.-])"),
         (IDENTIFIERS, rb"-(?<=" + _HEX + rb"{8}-)(?:" + _HEX + rb"{4}-){3}" + _HEX + rb"{12}(?![\w-])"),
     )
 )  # fmt: skip
@@ -64,3 +65,11 @@ def found_in(text: bytes) -> Iterator[tuple[str, bytes]]:
 
 _LONGEST = 64  # characters before a match that belong to it
 _BEFORE = re.compile(rb"[A-Za-z0-9._+-]+\Z")
+
+
+def hidden(text: str, mark: str = "…") -> str:
+    """A text with a mark in place of everything that tells who, where or when by its form."""
+    found = {whole for _, whole in found_in(text.encode("utf-8", "surrogateescape"))}
+    for whole in sorted(found, key=len, reverse=True):
+        text = text.replace(whole.decode("utf-8", "surrogateescape"), mark)
+    return text
