@@ -50,6 +50,14 @@ def test_one_norm_is_enough_and_norms_of_one_pass_are_those_behind_a_kept_beginn
     assert (found.left <= 3).all()
 
 
+def test_a_ratio_is_a_norm_too(trace: tuple[Any, Any]) -> None:
+    model, original = trace
+    rows = published_norms(original, original, ["attn_write_ratio", "mlp_write_ratio"])
+    found = match_norms(original, model, rows, sampled_tokens(original, original["position"].values > 4, 5))
+    assert (found.by_norms == found.ids).all()
+    assert (found.left == 1).all()
+
+
 def test_a_class_mean_gives_exactly_what_the_model_expects_anyway(trace: tuple[Any, Any]) -> None:
     model, original = trace
     told = {

@@ -44,7 +44,7 @@ def _refused(source: Path, out: Path, **options: object) -> str:
 def test_what_is_not_offered_is_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
     said = _refused(folder / "mine.trace", tmp_path / "p.trace", level="coarse")
     assert "no level 'coarse'" in said
-    assert "43 %" in said
+    assert "80 %" in said
     assert "Did you mean no-text?" in _refused(folder / "mine.trace", tmp_path / "p.trace", level="notext")
 
 
@@ -131,7 +131,7 @@ def many(simulated: xr.Dataset, tmp_path: Path) -> Path:
 
 
 def test_without_a_level_means_of_classes_go_out_as_a_result(many: Path) -> None:
-    done = stratoscope.publish(many, many.with_name("public"))
+    done = stratoscope.publish(many, many.with_name("public"), quantity=ONE)
     assert (done.kind, done.level) == ("result", "aggregate")
     result = stratoscope.open_result(done.out)
     assert result["profiles/mlp_write_ratio/mean"].shape == (2, 4)

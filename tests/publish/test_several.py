@@ -64,7 +64,7 @@ def test_nothing_is_left_of_a_folder_that_could_not_be_written(
 
     monkeypatch.setattr("stratoscope.view.report.save._fill", full)
     with pytest.raises(StratoscopeError, match="No space left"):
-        stratoscope.publish(made, elsewhere, level="no-text")
+        stratoscope.publish([made / "quentin.csv", made / "results"], elsewhere, level="no-text")
     assert [*elsewhere.parent.iterdir()] == []
 
 
@@ -90,7 +90,7 @@ def test_a_picture_is_drawn_again_of_the_trace_that_it_was_drawn_of(made: Path, 
 def test_a_result_is_published_with_its_tokens_or_not_at_all(made: Path, tmp_path: Path) -> None:
     done = stratoscope.publish(made / "results", tmp_path / "p", level="no-text")
     assert stratoscope.open_result(done.out).attrs["published"]["level"] == "no-text"
-    with pytest.raises(StratoscopeError, match="not averaged"):
+    with pytest.raises(StratoscopeError, match="about single prompts"):
         stratoscope.publish(made / "results", tmp_path / "q")
     with pytest.raises(StratoscopeError, match="published already"):
         stratoscope.publish(done.out, tmp_path / "q", level="provenance")

@@ -177,6 +177,12 @@ def test_of_tokens_without_text_nobody_says_that_they_are_equal(published: Calla
     assert "Published at the level no-text" in words
 
 
+def test_a_lens_is_not_asked_to_be_recorded_again(published: Callable[[Level], xr.Dataset]) -> None:
+    for verb in (stratoscope.lens, stratoscope.suppression):
+        with pytest.raises(InputError, match="take the original"):
+            verb(published(NO_TEXT))  # type: ignore[operator]
+
+
 def test_a_private_model_loses_what_its_weights_can_be_solved_from(original: xr.Dataset) -> None:
     public = published_trace(original, NO_TEXT, private_model=True)
     assert {*OF_WEIGHTS} & {*told(original)} >= {"peak_write", "neuron_logit", "neurons"}

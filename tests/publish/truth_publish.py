@@ -17,14 +17,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from measured_attacks import attacks
+from measured_canaries import canaries
 from measured_membership import members
 from measured_noise import epsilon
+from measured_norms import norms
 from measuring import Lab, Measured
 
 SECTIONS: Mapping[str, Callable[[Lab], Measured]] = {
     "attacks": attacks,
+    "norms": norms,
     "members": members,
     "epsilon": epsilon,
+    "canaries": canaries,
 }
 
 

@@ -29,6 +29,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
+_MIDDLE = "norm between attention and MLP"  # is not recorded itself
 _KINDS = {  # what the norm of a site is called, and whether it stands on the axis of depths, behind the block
     s.NEURONS: ("neuron_norm", 0),
     s.MLP_OUT: ("mlp_out_norm", 0),
@@ -36,8 +37,10 @@ _KINDS = {  # what the norm of a site is called, and whether it stands on the ax
     s.ATTN_WRITE: ("attn_write_norm", 0),
     s.BLOCK_IN: ("resid_norm", 0),
     s.BLOCK_OUT: ("resid_norm", 1),
+    s.MIDDLE: (_MIDDLE, 0),
 }
-QUANTITIES = tuple(dict.fromkeys(name for name, _ in _KINDS.values()))
+_RATIOS = {"attn_write_ratio": "attn_write_norm", "mlp_write_ratio": "mlp_write_norm"}
+QUANTITIES = (*dict.fromkeys(name for name, _ in _KINDS.values() if name != _MIDDLE), *_RATIOS)
 _TOGETHER = 1024  # entries of the vocabulary that run at once through the first block, fewer through several
 _PROBE_TOKENS = 64  # on which the sites are found
 _FINEST = 1e-6  # of log2: no published number is more precise than float32
@@ -128,8 +131,10 @@ class NormMatcher:
             name, behind = _KINDS[site.kind]
             norm = torch.linalg.vector_norm(tensor.float(), dim=-1)
             found[name, self._layer + behind] = np.log2(norm.double().cpu().numpy())
-            if stop and site.kind == s.BLOCK_OUT:
-                raise _Enough
+            if site.kind == s.BLOCK_OUT:
+                found.update(_ratios(found, self._layer))
+                if stop:
+                    raise _Enough
 
         with SiteHooks(self._model, self._sites, receive):
             yield found
@@ -199,6 +204,17 @@ def sampled_tokens(original: xr.Dataset, counted: np.ndarray, count: int, seed: 
     starts = np.searchsorted(of[order], of[order])
     rank[order] = np.arange(len(places)) - starts
     return np.sort(places[np.argsort(rank, kind="stable")[:count]])
+
+
+def _ratios(norms: Mapping[Row, Floats], layer: int) -> dict[Row, Floats]:
+    """Writes as shares of what they are added to: the block's input, of a sequential MLP input and attention."""
+    base = {"attn_write_ratio": ("resid_norm", layer)}
+    base["mlp_write_ratio"] = (_MIDDLE, layer) if (_MIDDLE, layer) in norms else ("resid_norm", layer)
+    return {
+        (ratio, layer): norms[write, layer] - norms[base[ratio]]
+        for ratio, write in _RATIOS.items()
+        if (write, layer) in norms and base[ratio] in norms
+    }
 
 
 def _lines(

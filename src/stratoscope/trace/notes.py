@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 INFO, WARNING = "info", "warning"
+PUBLISHED_WITHOUT = "It was published without ids of tokens: take the original."  # what to do where they are needed
 KNOWN = frozenset(f"L{line:02d}" for line in range(1, 36))  # the lines of docs/pitfalls.md
 MOST_NOTES = 50  # that a picture or a result takes over from one trace
 LONGEST_NOTE, _LONGEST_ID = 1_000, 20  # characters of each; a recording has a dozen, of a few hundred characters

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.trace.lenses import is_half, is_of_part, lens_names, parts_of
+from stratoscope.trace.notes import PUBLISHED_WITHOUT, promise_of
 from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
@@ -75,5 +76,6 @@ def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:
         It holds none; the error names the command that records them.
     """
     if "lens_token" not in dataset:
-        raise InputError("what lenses read is not in this trace", fix=f"Record it: `{command}`.")
+        fix = PUBLISHED_WITHOUT if promise_of(dataset.attrs) else f"Record it: `{command}`."
+        raise InputError("what lenses read is not in this trace", fix=fix)
     return Lenses(lens_names(dataset.attrs.get("plan"), dataset["lens_token"].sizes["lens"]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Ints
+from stratoscope.trace.notes import PUBLISHED_WITHOUT, promise_of
 from stratoscope.trace.targets import TOKEN_TEXTS, TargetChoice, Targets
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def choose_target(dataset: xr.Dataset, wanted: TargetChoice) -> Chosen:
         The trace explains no target, or none of that text.
     """
     if "target_token" not in dataset:
-        raise InputError("it explains no target token", where="trace", fix=RECORD)
+        fix = PUBLISHED_WITHOUT if promise_of(dataset.attrs) else RECORD
+        raise InputError("it explains no target token", where="trace", fix=fix)
     targets, texts = Targets(dataset), token_texts(dataset)
     index = 0 if wanted is None else targets.find(wanted)
     tokens, against = (np.asarray(dataset[name].values, np.int64) for name in ("target_token", "against_token"))
