@@ -13,6 +13,7 @@ from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import KIND, LINEAR, NEURONS, PROMPT_CLASS, of_prompts, profiled, scale_of
 from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
+from stratoscope.publish.fields import FIELDS, Field, conforms
 from stratoscope.publish.levels import PROMISES, promise, published_at
 from stratoscope.publish.neurons import neuron_means, stored, told
 from stratoscope.trace.format.schema import PUBLISHED
@@ -26,20 +27,7 @@ if TYPE_CHECKING:
 
     from stratoscope.publish.attacks.outcome import Attack
 
-OF_THE_MODEL = (  # facts of a model that anybody can look up
-    "architecture",
-    "revision",
-    "weights_sha256",
-    "d_model",
-    "d_ff",
-    "n_layers",
-    "n_heads",
-    "n_kv_heads",
-    "vocab",
-    "context",
-    "dtype",
-    "quantisation",
-)
+_MODEL = "model."  # how the names of its facts begin
 
 
 def class_profiles(
@@ -149,11 +137,21 @@ def class_profiles(
 
 
 def public_model(dataset: xr.Dataset) -> dict[str, Any]:
-    """What may be told of the model: its name without folders, and what anybody can look up."""
+    """What may be told of the model: its name without folders, and facts of the form that `FIELDS` states."""
     known = dataset.attrs.get("model") or {}
-    facts = {name: known[name] for name in OF_THE_MODEL if known.get(name) not in (None, "")}
+    facts = {
+        name: known[name]
+        for name, field in _facts_of_the_model().items()
+        if known.get(name) not in (None, "") and conforms(known[name], field.form)
+    }
     name = public_name(str(known.get("name", "")))
-    return {"name": name, **facts} if name else facts
+    return {**facts, "name": name} if name else facts
+
+
+def _facts_of_the_model() -> dict[str, Field]:
+    """What class means are told with, by its name; the model's own name is no such fact."""
+    found = {name.removeprefix(_MODEL): field for name, field in FIELDS.items() if name.startswith(_MODEL)}
+    return {name: field for name, field in found.items() if names.AGGREGATE in field.levels and name != "name"}
 
 
 def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
