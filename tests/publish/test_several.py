@@ -9,7 +9,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.errors import StratoscopeError
-from stratoscope.publish.ledger import ENDING
+from stratoscope.publish.ledger.ledger import ENDING
 from stratoscope.publish.publish import explain_publication
 from stratoscope.trace.write.from_dataset import write_dataset
 

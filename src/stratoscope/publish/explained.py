@@ -9,10 +9,10 @@ from typing import Any, Literal
 import xarray as xr
 
 from stratoscope.names import AGGREGATE, PRIVATE, QUANTITIES, Level
-from stratoscope.publish.fields import OF_WEIGHTS, listed
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.pictures.keys import KEYS
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.fields import OF_WEIGHTS, listed
+from stratoscope.publish.tokens.traces import told
 
 What = Literal["published", "averaged", "left out"]
 PUBLISHED: What = "published"

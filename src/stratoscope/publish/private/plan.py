@@ -11,9 +11,9 @@ import numpy as np
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
 from stratoscope.publish.averaged import profiled, scale_of
-from stratoscope.publish.classes import described, members, refuse_few
 from stratoscope.publish.private.centre import KNOWN, Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
+from stratoscope.publish.profiles.classes import described, members, refuse_few
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.words import capital, counted, number

@@ -14,7 +14,7 @@ from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
 from stratoscope.publish.private.plan import Plan, planned
-from stratoscope.publish.profiles import public_model
+from stratoscope.publish.profiles.profiles import public_model
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note

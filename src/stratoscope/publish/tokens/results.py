@@ -16,7 +16,7 @@ from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
 from stratoscope.publish.patterns import hidden
-from stratoscope.publish.result_fields import (
+from stratoscope.publish.tokens.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
     COORDINATES,
@@ -123,7 +123,7 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.results import published_result
+    >>> from stratoscope.publish.tokens.results import published_result
     >>> result = stratoscope.contrast(stratoscope.simulate(prompts=32, layers=3, d_ff=256))
     >>> public = published_result(result, "no-text")
     >>> public["contexts/prompt_id"].values[0, 0, :2].tolist(), public.attrs["sources"][0]["uuid"]

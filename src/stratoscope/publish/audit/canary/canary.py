@@ -11,12 +11,12 @@ from stratoscope import names
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress
-from stratoscope.publish.audit.canaries import GIVEN, Canaries
-from stratoscope.publish.audit.canary_inputs import Input, inputs_of
-from stratoscope.publish.audit.needles import GONE_AT
+from stratoscope.publish.audit.canary.inputs import Input, inputs_of
+from stratoscope.publish.audit.canary.markers import GIVEN, Canaries
 from stratoscope.publish.audit.outcome import Canary
-from stratoscope.publish.audit.reading import read
-from stratoscope.publish.audit.search import Search
+from stratoscope.publish.audit.search.needles import GONE_AT
+from stratoscope.publish.audit.search.reading import read
+from stratoscope.publish.audit.search.search import Search
 
 if TYPE_CHECKING:
     import xarray as xr

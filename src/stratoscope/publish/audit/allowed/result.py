@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.names import AGGREGATE, LEVELS, PRIVATE, Level
-from stratoscope.publish.results import unlisted
+from stratoscope.publish.tokens.results import unlisted
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,8 +10,8 @@ from stratoscope import names
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import AGGREGATE, LEVELS, Level
 from stratoscope.publish import inputs
-from stratoscope.publish.audit.allowed_result import unlisted_in_result
-from stratoscope.publish.audit.allowed_trace import unlisted_in_trace
+from stratoscope.publish.audit.allowed.result import unlisted_in_result
+from stratoscope.publish.audit.allowed.trace import unlisted_in_trace
 from stratoscope.publish.audit.outcome import Finding
 
 UNLISTED = "what its level does not list"
@@ -70,7 +70,7 @@ def _in_result_folder(root: Path, level: Level) -> Iterator[tuple[str, Path]]:
 
 def _in_table(path: Path, level: Level) -> Iterator[tuple[str, Path]]:
     """Whether publishing it again gives the same bytes."""
-    from stratoscope.publish.csv_files import published_csv, write_csv
+    from stratoscope.publish.tokens.csv_files import published_csv, write_csv
     from stratoscope.trace.csv.read import read_csv
 
     with TemporaryDirectory() as folder:

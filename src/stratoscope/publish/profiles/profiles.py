@@ -12,9 +12,9 @@ from stratoscope.analysis.classes.units import counted_tokens
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import KIND, LINEAR, NEURONS, PROMPT_CLASS, of_prompts, profiled, scale_of
-from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
 from stratoscope.publish.levels import PROMISES, promise, published_at
-from stratoscope.publish.neurons import neuron_means, stored, told
+from stratoscope.publish.profiles.classes import ClassPrompts, class_prompts, publishable
+from stratoscope.publish.profiles.neurons import neuron_means, stored, told
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
 from stratoscope.trace.prompts import Prompts
@@ -82,7 +82,7 @@ def class_profiles(
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.profiles import class_profiles
+    >>> from stratoscope.publish.profiles.profiles import class_profiles
     >>> result = class_profiles(stratoscope.simulate(prompts=80, layers=3))
     >>> classes = result["classes"].to_dataset()
     >>> dict(zip(classes["prompt_class"].values.tolist(), classes["prompts"].values.tolist()))

@@ -13,8 +13,8 @@ import xarray as xr
 from stratoscope import defaults, names
 from stratoscope.names import NO_TEXT, PROMPT, TOKEN, Level
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
 from stratoscope.publish.levels import published_at
+from stratoscope.publish.tokens.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.format.attributes import objects_in, to_json
 from stratoscope.trace.format.schema import PUBLISHED, TOKEN_COORDS, known_layout
@@ -48,7 +48,7 @@ def published_trace(
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.traces import published_trace
+    >>> from stratoscope.publish.tokens.traces import published_trace
     >>> public = published_trace(stratoscope.simulate(prompts=2, layers=2), "no-text")
     >>> sorted(set(public["text"].values)), public["prompt_id"].values.tolist(), "uuid" in public.attrs
     ([''], ['0', '1'], False)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratoscope.names import AGGREGATE, PRIVATE, Level
+from stratoscope.publish.ledger.prompt_keys import Keys
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.prompt_keys import Keys
 from stratoscope.words import counted, number
 
 PROMISING = (AGGREGATE, PRIVATE)  # levels whose promise another publication of the same prompts may break

@@ -10,7 +10,7 @@ from typing import Any
 from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import AGGREGATE, LEVELS, PROVENANCE, Level
-from stratoscope.publish.fields import HASH, conforms, listed
+from stratoscope.publish.tokens.fields import HASH, conforms, listed
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.schema import ROOT_DOCUMENT, known_layout
 
