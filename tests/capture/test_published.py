@@ -10,7 +10,7 @@ import pytest
 
 import stratoscope
 from stratoscope import names
-from stratoscope.publish.tokens.fields import listed
+from stratoscope.publish.fields import listed
 from stratoscope.publish.tokens.traces import told
 
 

@@ -13,9 +13,7 @@ import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
-from stratoscope.publish.private.centre import KNOWN
-from stratoscope.publish.profiles.profiles import OF_THE_MODEL
-from stratoscope.publish.tokens.fields import (
+from stratoscope.publish.fields import (
     FIELDS,
     OF_PRIVATE_MODEL,
     OF_WEIGHTS,
@@ -24,6 +22,8 @@ from stratoscope.publish.tokens.fields import (
     kept,
     listed,
 )
+from stratoscope.publish.model import FACTS
+from stratoscope.publish.private.centre import KNOWN
 from stratoscope.publish.tokens.traces import told
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format import schema
@@ -80,7 +80,7 @@ def test_no_array_is_stated_that_the_format_does_not_have() -> None:
 
 def test_the_table_and_the_class_means_say_the_same_of_what_is_averaged() -> None:
     averaged = {name for name, field in FIELDS.items() if names.AGGREGATE in field.levels}
-    of_the_model = {f"model.{name}" for name in ("name", *OF_THE_MODEL)}
+    of_the_model = {f"model.{name}" for name in ("name", *FACTS)}
     assert averaged & {*names.QUANTITIES} == {*PROFILED, "prompt_mean"}
     assert averaged - {*names.QUANTITIES} == {"prompt_class", "source", *of_the_model}
     assert {*KNOWN} <= {name for name in averaged if names.PRIVATE in FIELDS[name].levels}

@@ -14,8 +14,8 @@ import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, PROVENANCE, Level
+from stratoscope.publish.fields import OF_WEIGHTS
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.tokens.fields import OF_WEIGHTS
 from stratoscope.publish.tokens.traces import published_trace, told, write_published
 from stratoscope.trace.info.facts import info_text
 from stratoscope.trace.labels import object_array

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
-from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
+from stratoscope.publish.asked import Asked, refuse_again
 from stratoscope.publish.explained import Explanation, explained, explained_picture, explained_result
 from stratoscope.publish.inputs import Kind, kind_of
-from stratoscope.publish.levels import NOISE
+from stratoscope.publish.levels import NOISE, WITH_TOKENS, is_promise
 from stratoscope.publish.pictures.keys import KEYS
+from stratoscope.trace.notes import WARNING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -339,7 +340,7 @@ def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:
 
 def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None) -> xr.DataTree:
     """The class profiles of a trace at the level that is asked for."""
-    from stratoscope.publish.tokens.traces import model_told
+    from stratoscope.publish.model import model_told
 
     dataset = dataset.assign_attrs(model=model_told(dataset.attrs.get("model"), private=asked.private_model))
     if asked.level == AGGREGATE:
@@ -374,7 +375,6 @@ def told_of_means(result: xr.DataTree) -> tuple[str, ...]:
     counts = zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True)
     about = "; ".join(f"{name or 'all prompts'}: about {count} prompts" for name, count in counts) + "."
     noise = [one["text"] for one in result.attrs["notes"] if one["id"] == NOISE]
-    warned = [
-        one["text"] for one in result.attrs["notes"] if one["severity"] == "warning" and "Published" not in one["text"]
-    ]
+    warned = [one["text"] for one in result.attrs["notes"] if one["severity"] == WARNING]
+    warned = [text for text in warned if not is_promise(text, result.attrs["summary"]["level"])]  # which is told first
     return (*(noise or [about]), *warned)

@@ -17,6 +17,7 @@ from stratoscope.publish.audit.outcome import Canary
 from stratoscope.publish.audit.search.needles import GONE_AT
 from stratoscope.publish.audit.search.reading import read
 from stratoscope.publish.audit.search.search import Search
+from stratoscope.publish.levels import OF_MEANS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,8 +83,7 @@ def _published(path: Path, out: Path, level: Level, trace: Path) -> Path:
     """Where the publication of an input is: by the verb that everybody uses."""
     from stratoscope.publish.publish import publish
 
-    with_tokens = level in (names.PROVENANCE, names.NO_TEXT)
-    if path.suffix == ".csv" and not with_tokens:
+    if path.suffix == ".csv" and level in OF_MEANS:
         out = out.with_suffix("")
     drawn_of = trace if path.suffix in _DRAWN else None
     return publish(path, out, level=level, trace=drawn_of, allow_overlap=True).out
