@@ -7,26 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stratoscope import names
-from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, conforms
+from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, Field, conforms
 from stratoscope.view.spec.viewspec import public_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FACTS = (  # of a model, that anybody can look up
-    "architecture",
-    "revision",
-    "weights_sha256",
-    "d_model",
-    "d_ff",
-    "n_layers",
-    "n_heads",
-    "n_kv_heads",
-    "vocab",
-    "context",
-    "dtype",
-    "quantisation",
-)
+_ATTRIBUTE = "model."  # how the names of its facts begin
 _HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _LOCAL = "local model"
 
@@ -46,7 +33,7 @@ def model_told(model: Any, *, private: bool = False) -> dict[str, Any]:
         known.pop("revision", None)
     if known.get("name") and not known.get("revision"):  # the name of a folder says where it is
         known["name"] = known.get("architecture")
-    return {key: value for key, value in known.items() if not private or f"model.{key}" not in OF_PRIVATE_MODEL}
+    return {key: value for key, value in known.items() if not private or f"{_ATTRIBUTE}{key}" not in OF_PRIVATE_MODEL}
 
 
 def hub_name(name: str) -> str:
@@ -55,11 +42,21 @@ def hub_name(name: str) -> str:
 
 
 def public_model(dataset: xr.Dataset) -> dict[str, Any]:
-    """What class means say of the model: its name without folders, and facts that anybody can look up."""
+    """What class means say of the model: its name without folders, and facts of the form that `FIELDS` states."""
     known = dataset.attrs.get("model") or {}
-    facts = {name: known[name] for name in FACTS if known.get(name) not in (None, "")}
+    facts = {
+        name: known[name]
+        for name, field in _facts().items()
+        if known.get(name) not in (None, "") and conforms(known[name], field.form)
+    }
     name = public_name(str(known.get("name", "")))
-    return {"name": name, **facts} if name else facts
+    return {**facts, "name": name} if name else facts
+
+
+def _facts() -> dict[str, Field]:
+    """What class means are told with, by its name; the model's own name is no such fact."""
+    found = {name.removeprefix(_ATTRIBUTE): field for name, field in FIELDS.items() if name.startswith(_ATTRIBUTE)}
+    return {name: field for name, field in found.items() if names.AGGREGATE in field.levels and name != "name"}
 
 
 def source_told(dataset: xr.Dataset, *, prompts: int, tokens: int) -> dict[str, Any]:
