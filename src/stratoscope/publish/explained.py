@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from stratoscope.names import AGGREGATE, PRIVATE, QUANTITIES, Level
+from stratoscope.names import QUANTITIES, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.fields import OF_WEIGHTS, listed
-from stratoscope.publish.levels import PROMISES
+from stratoscope.publish.levels import OF_MEANS, PROMISES
 from stratoscope.publish.pictures.keys import KEYS
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.traces import told
 from stratoscope.words import listed as listed_names
 
 What = Literal["published", "averaged", "left out"]
@@ -165,7 +165,7 @@ def _becomes(name: str, level: Level, there: Iterable[str], averaged: Sequence[s
         return LEFT_OUT, _UNKNOWN
     if level not in field.levels:
         return LEFT_OUT, field.why
-    if level in (AGGREGATE, PRIVATE):
+    if level in OF_MEANS:
         if name in QUANTITIES and averaged is not None and name not in averaged:
             return LEFT_OUT, _ON_REQUEST if name in PROFILED else field.why
         return AVERAGED if name in QUANTITIES else PUBLISHED, field.why
