@@ -13,10 +13,17 @@ import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
-from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, kept, listed
+from stratoscope.publish.fields import (
+    FIELDS,
+    OF_PRIVATE_MODEL,
+    OF_WEIGHTS,
+    attribute_names,
+    conforms,
+    kept,
+    listed,
+)
 from stratoscope.publish.private.centre import KNOWN
-from stratoscope.publish.profiles import OF_THE_MODEL
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.traces import told
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format import schema
 
@@ -72,9 +79,9 @@ def test_no_array_is_stated_that_the_format_does_not_have() -> None:
 
 def test_the_table_and_the_class_means_say_the_same_of_what_is_averaged() -> None:
     averaged = {name for name, field in FIELDS.items() if names.AGGREGATE in field.levels}
-    of_the_model = {f"model.{name}" for name in ("name", *OF_THE_MODEL)}
     assert averaged & {*names.QUANTITIES} == {*PROFILED, "prompt_mean"}
-    assert averaged - {*names.QUANTITIES} == {"prompt_class", "source", *of_the_model}
+    of_the_model = {name for name in averaged if name.startswith("model.")}
+    assert averaged - {*names.QUANTITIES} - of_the_model == {"prompt_class", "source"}
     assert {*KNOWN} <= {name for name in averaged if names.PRIVATE in FIELDS[name].levels}
 
 
@@ -103,6 +110,8 @@ def test_no_level_without_text_keeps_what_the_research_names_as_easily_forgotten
         ("/home/ada", FIELDS["model.dtype"].form, False),
         ("ada@example.org", FIELDS["model.architecture"].form, False),
         ("bfloat16", FIELDS["model.dtype"].form, True),
+        ("GGUF Q4_1, dequantised", FIELDS["model.quantisation"].form, True),
+        ("GGUF of ada, dequantised", FIELDS["model.quantisation"].form, False),
         ("/models/secret", FIELDS["model.name"].form, False),
         ("HuggingFaceTB/SmolLM2-135M", FIELDS["model.name"].form, True),
         ("none: gcc of /home/ada failed", FIELDS["software.kernels"].form, False),

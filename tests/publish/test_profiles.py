@@ -17,8 +17,9 @@ from stratoscope.analysis.results.result import notes_in, warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
+from stratoscope.publish.model import public_model
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.words import number
 
 TWO = ["calm"] * 34 + ["stormy"] * 40
@@ -113,6 +114,11 @@ def test_nothing_of_a_single_prompt_or_of_where_it_was_recorded_is_said(trace: x
     assert [word for word in hidden if word in said] == []
     assert found.attrs["summary"]["model"] == {"name": "secret-7b", "architecture": "Tiny", "n_layers": 3}
     assert found.attrs["published"]["level"] == found.attrs["summary"]["level"] == names.AGGREGATE
+
+
+def test_a_fact_of_the_model_that_is_not_as_it_is_stated_is_left_out(trace: xr.Dataset) -> None:
+    odd = {"architecture": "/home/ann", "context": "ann@example.org", "n_layers": 3, "owner": "ann"}
+    assert public_model(trace.assign_attrs(model=odd)) == {"n_layers": 3}
 
 
 def test_counts_are_rounded_to_tens(simulated: xr.Dataset) -> None:

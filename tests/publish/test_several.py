@@ -9,7 +9,8 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.errors import StratoscopeError
-from stratoscope.publish.ledger import ENDING
+from stratoscope.names import Level
+from stratoscope.publish.ledger.ledger import ENDING
 from stratoscope.publish.publish import explain_publication
 from stratoscope.trace.write.from_dataset import write_dataset
 
@@ -103,6 +104,22 @@ def test_noise_is_not_drawn_twice_for_the_same_prompts(simulated: xr.Dataset, tm
         stratoscope.publish([tmp_path / "many.trace", tmp_path / "many.png"], tmp_path / "public", level="private")
     assert not (tmp_path / "public").exists()
     assert not (tmp_path / f"many{ENDING}").exists()
+
+
+@pytest.mark.parametrize("level", ["aggregate", "private"])
+def test_one_prompt_in_two_folders_is_not_published_twice_in_one_go(
+    simulated: xr.Dataset, tmp_path: Path, level: Level
+) -> None:
+    """No ledger knows of either yet: a promise for one would have been made for both."""
+    traces = [tmp_path / name / f"{name}.trace" for name in ("one", "two")]
+    for trace in traces:
+        trace.parent.mkdir()
+        write_dataset(simulated, trace)
+    with pytest.raises(StratoscopeError, match="prompts are in"):
+        stratoscope.publish(traces, tmp_path / "public", level=level)
+    assert [*tmp_path.rglob(f"*{ENDING}"), *tmp_path.glob("public")] == []
+    told = " ".join(stratoscope.publish(traces, tmp_path / "public", level=level, allow_overlap=True).told)
+    assert {"aggregate": "Both are of the same prompts", "private": "together ε = 2"}[level] in told
 
 
 def test_of_a_result_and_a_picture_it_is_said_what_would_go_out(made: Path) -> None:

@@ -20,6 +20,7 @@ from stratoscope.trace.format.schema import text_dimension
 # what the value of an attribute must be to go out; anything else in its place is dropped
 NUMBER, FLAG, TEXT, BY_QUANTITY, TEXTS = "a number", "true or false", "a text", "numbers by quantity", "texts"
 WORD, VERSION, HASH = r"[A-Za-z][\w.+-]{0,63}", r"\d[\w.+!-]{0,40}", r"[0-9a-f]{64}"
+_QUANTISED = rf"(GGUF )?{WORD}(, dequantised)?"
 _LENS = r"(logit|jacobian)(, half \d)?"
 _KERNELS, _HUB_NAME = r"compiled|none", r"[\w.-]{1,96}(/[\w.-]{1,96})?"
 _REVISION = r"[0-9a-f]{7,64}|main|refs/pr/\d{1,6}|v?\d[\d.]{0,20}"
@@ -129,7 +130,8 @@ _TABLE: tuple[tuple[tuple[Level, ...], str, str, str, str], ...] = (  # levels, 
     (_MEANS, _HUB_NAME, "name of a hub model; the name of a folder becomes the architecture", "model", "name"),
     (_MEANS, _REVISION, "revision of a hub model; a name that people gave a branch is dropped", "model", "revision"),
     (_MEANS, HASH, "which weights", "model", "weights_sha256"),
-    (_MEANS, WORD, "what the model is", "model", "architecture dtype quantisation"),
+    (_MEANS, WORD, "what the model is", "model", "architecture dtype"),
+    (_MEANS, _QUANTISED, "what the model is", "model", "quantisation"),
     (_SHOWN, WORD, "what the model is", "model", "attention_implementation"),
     (_MEANS, NUMBER, "sizes of the model", "model", "d_model d_ff n_layers n_heads n_kv_heads vocab context"),
     (_SHOWN, NUMBER, "sizes of the model", "model.mlps", "layers experts expert_width dense_width"),

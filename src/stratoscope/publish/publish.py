@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from stratoscope import defaults
@@ -14,12 +15,13 @@ from stratoscope.progress import Progress, silent
 from stratoscope.publish.asked import Asked
 from stratoscope.publish.explained import Explanation
 from stratoscope.publish.inputs import FOLDER, Kind, kind_of
-from stratoscope.publish.ledger import Ledger
-from stratoscope.publish.levels import PROMISES, private_promise
-from stratoscope.publish.overlap import Published
+from stratoscope.publish.ledger.ledger import Ledger
+from stratoscope.publish.ledger.overlap import Published
+from stratoscope.publish.ledger.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.levels import OF_MEANS, PROMISES, private_promise
 from stratoscope.publish.parts import Original, explanation_of, part_of
-from stratoscope.publish.prompt_keys import Contents, prompt_contents
 from stratoscope.publish.several import refuse_folder, several
+from stratoscope.words import agreeing
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,16 @@ def _refuse_place(out: Path, source: Path) -> None:
         )
 
 
-def _recorded(originals: Iterable[Original], asked: Asked) -> tuple[str, ...]:
+def _recorded(originals: Sequence[Original], asked: Asked) -> tuple[str, ...]:
     """Note what is about to appear beside each original; refuse prompts that were published before, or say the cost."""
     spent = (asked.epsilon, asked.delta) if asked.level == PRIVATE else (0.0, 0.0)
-    going = [(Ledger.beside(one.path), Published(asked.level, one.fields, *spent), _contents(one)) for one in originals]
+    folders = tuple({one.path.resolve().parent for one in originals})
+    going = [
+        (Ledger.beside(one.path, folders), Published(asked.level, one.fields, *spent), _contents(one))
+        for one in originals
+    ]
+    if asked.level in OF_MEANS and not asked.allow_overlap:
+        _refuse_shared([(one.path, contents) for one, (_, _, contents) in zip(originals, going, strict=True)])
     for ledger, published, contents in going:
         ledger.check(published, contents, allow_overlap=asked.allow_overlap)
     told = [
@@ -209,6 +217,16 @@ def _recorded(originals: Iterable[Original], asked: Asked) -> tuple[str, ...]:
         for cost in ledger.record(published, contents, allow_overlap=asked.allow_overlap)
     ]
     return tuple(dict.fromkeys(told))
+
+
+def _refuse_shared(going: Sequence[tuple[Path, Sequence[Contents]]]) -> None:
+    """Raise where two originals that are published together hold the same prompts: no ledger knows of either yet."""
+    for (first, theirs), (second, own) in combinations(going, 2):
+        known = frozenset[bytes]().union(*theirs)
+        if count := sum(not known.isdisjoint(one) for one in own):
+            fix = "Publish one of the two, or accept with --allow-overlap what both together give away."
+            was = agreeing(count, "is", "are")
+            raise InputError(f"{count:,} of its prompts {was} in {first} too", where=str(second), fix=fix)
 
 
 def _contents(original: Original) -> list[Contents]:

@@ -14,9 +14,10 @@ from stratoscope.analysis.results.result import FORMAT, FORMAT_VERSION, is_resul
 from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
-from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.levels import WITHHELD, promise, published_at
+from stratoscope.publish.model import hub_name
 from stratoscope.publish.patterns import hidden
-from stratoscope.publish.result_fields import (
+from stratoscope.publish.tokens.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
     COORDINATES,
@@ -35,7 +36,7 @@ from stratoscope.publish.result_fields import (
 )
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.labels import object_array
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import SIMULATED_DATA, Note, read_notes
 from stratoscope.version import __version__
 from stratoscope.words import number
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = ("prompt", "prompt_a")  # columns that say which prompt it is, beside its id
 _GONE = object()  # in the place of a fact that does not go out
-_WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
-_HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+"  # mail
     r"|(?<![\w/\\])(?:~|[A-Za-z]:)?[/\\][\w.@+-][^\s,;:'\"“”)]*"  # a whole path
@@ -123,7 +122,7 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.results import published_result
+    >>> from stratoscope.publish.tokens.results import published_result
     >>> result = stratoscope.contrast(stratoscope.simulate(prompts=32, layers=3, d_ff=256))
     >>> public = published_result(result, "no-text")
     >>> public["contexts/prompt_id"].values[0, 0, :2].tolist(), public.attrs["sources"][0]["uuid"]
@@ -368,7 +367,7 @@ def _said(how: _Publishing, path: str, text: str, listed: Listed) -> str:
     if listed.rule == PROMPT:
         return how.prompt(text)
     if listed.rule == SHOWN:
-        return _model(text) if path.endswith(".models") else how.sentence(text)
+        return hub_name(text) if path.endswith(".models") else how.sentence(text)
     if not how.textless:
         return how.naming(text) if listed.rule == WORDS else text
     if listed.rule == LABEL:
@@ -383,15 +382,10 @@ def _notes(result: xr.DataTree, how: _Publishing) -> list[Note]:
     if not how.textless:
         return [Note(note.id, note.severity, how.naming(note.text)) for note in notes]
     simulated = any(one.get("source") == names.SIMULATED for one in result.attrs["sources"])
-    found = [Note(note.id, note.severity, _WITHHELD) for note in notes if not (simulated and note.id == "L16")]
+    found = [Note(note.id, note.severity, WITHHELD) for note in notes if not (simulated and note.id == "L16")]
     if simulated:
-        found.insert(0, Note("L16", "warning", "Simulated data: no model made these numbers."))
+        found.insert(0, SIMULATED_DATA)
     return list(dict.fromkeys(found))
-
-
-def _model(name: str) -> str:
-    """A name of the hub; that of a folder or a file on somebody's disk may say whose it is."""
-    return name if not name or _HUB_NAME.fullmatch(name) else "local model"
 
 
 def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
@@ -399,7 +393,7 @@ def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
     return {
         "uuid": "",
         "source": source if source in names.SOURCES else "",
-        "model": "" if how.private_model else _model(str(one.get("model", ""))),
+        "model": "" if how.private_model else hub_name(str(one.get("model", ""))),
         "receipt": how.sentence(str(one.get("receipt", ""))),
         "prompts": int(one.get("prompts", 0)),
         "tokens": int(one.get("tokens", 0)),

@@ -16,8 +16,8 @@ from pathlib import Path
 from stratoscope import names
 from stratoscope.disk import write_file
 from stratoscope.errors import InputError, ascii_json
-from stratoscope.publish.overlap import Entry, Overlap, Published, costs, overlap
-from stratoscope.publish.prompt_keys import Contents, keyed
+from stratoscope.publish.ledger.overlap import Entry, Overlap, Published, costs, overlap
+from stratoscope.publish.ledger.prompt_keys import Contents, keyed
 from stratoscope.replacing import Kind, Lock, new_files, refused
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.opened import input_name
@@ -37,11 +37,13 @@ class Ledger:
     ----------
     path
         Its file, which need not be there.
+    folders
+        Where ledgers are looked up too: of originals that are published together with this one.
 
     Examples
     --------
     >>> import stratoscope, tempfile
-    >>> from stratoscope.publish.prompt_keys import prompt_contents
+    >>> from stratoscope.publish.ledger.prompt_keys import prompt_contents
     >>> prompts = prompt_contents(stratoscope.simulate(prompts=4, layers=2))
     >>> ledger = Ledger.beside(Path(tempfile.mkdtemp(), "words.trace"))
     >>> going = Published("aggregate", ("mlp_write_ratio",))
@@ -52,12 +54,13 @@ class Ledger:
     """
 
     path: Path
+    folders: tuple[Path, ...] = ()
 
     @classmethod
-    def beside(cls, original: Path) -> Ledger:
+    def beside(cls, original: Path, folders: tuple[Path, ...] = ()) -> Ledger:
         """The ledger of a trace or of a CSV file."""
         path = original.resolve()
-        return cls(path.with_name(input_name(path) + ENDING))
+        return cls(path.with_name(input_name(path) + ENDING), folders)
 
     def check(self, going: Published, contents: Sequence[Contents], *, allow_overlap: bool = False) -> tuple[str, ...]:
         """Refuse to publish prompts again where the two together give away more than either promises.
@@ -108,7 +111,8 @@ class Ledger:
     def _overlaps(self, contents: Sequence[Contents]) -> list[Overlap]:
         """All publications of any ledger in the folder: a trace, its parts and their CSV files have one each."""
         found = []
-        for path in sorted(self.path.parent.glob(f"*{ENDING}")):
+        folders = sorted({self.path.parent, *self.folders})
+        for path in (one for folder in folders for one in sorted(folder.glob(f"*{ENDING}"))):
             key, entries = _read(path)
             prompts = keyed(contents, key)
             found += [overlap(path, line, entry, prompts) for line, entry in enumerate(entries, start=2)]
