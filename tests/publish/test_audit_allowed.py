@@ -48,6 +48,20 @@ def test_a_published_trace_holds_nothing_else_and_nothing_is_found_in_it(publish
     assert audit(out, original=published / "mine.trace").last_line == NOT_FOUND
 
 
+def test_on_how_many_prompts_effects_were_calibrated_may_be_said_but_not_on_which(tmp_path: Path) -> None:
+    original = trace_of(different(3), ["a", "a", "b"])
+    calibration = {"asked": 4, "prompts": ["prompt-of-mine", "another-of-mine"]}
+    write_dataset(original.assign_attrs(receipt={"calibration": calibration}), tmp_path / "mine.trace")
+    out = stratoscope.publish(tmp_path / "mine.trace", tmp_path / "public.trace", level="no-text").out
+    assert stratoscope.open_trace(out).attrs["receipt"]["calibration"]["prompts"] == ["0", "1"]
+    assert told(out) == ""
+    document = out / "zarr.json"
+    said = document.read_text()
+    assert '"1"' in said
+    document.write_text(said.replace('"1"', '"mine"'))
+    assert "calibration.prompts" in told(out)
+
+
 def test_a_level_with_text_is_not_one_without(published: Path) -> None:
     out = published / "text.trace"
     stratoscope.publish(published / "mine.trace", out, level="provenance")

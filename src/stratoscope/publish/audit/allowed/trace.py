@@ -28,6 +28,7 @@ _SENTENCES = {  # what is free text in an original, as it is written anew
     r"|What was not published is the simulator's own: [\w ,.]*",
     "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
     "receipt.limits": r"The original names \d[\d,]* limits?; the words are not published\.",
+    "receipt.calibration.prompts": r"\d+",  # numbers in the place of ids
 }
 _CHUNK = re.compile(r"c(\.\d+)+")
 _BLANK = (
