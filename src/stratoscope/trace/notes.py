@@ -89,10 +89,10 @@ def promised(level: str, promise: str) -> str:
 def promise_of(attrs: Mapping[Any, Any]) -> str:
     """What a published trace promises, in a sentence; "" of one that was not published."""
     published = attrs.get(PUBLISHED)
-    said = [published.get(key) for key in ("level", "promise")] if isinstance(published, Mapping) else []
-    if not said or not all(isinstance(one, str) for one in said):
+    level, promise = (published.get("level"), published.get("promise")) if isinstance(published, Mapping) else ("", "")
+    if not (isinstance(level, str) and level and isinstance(promise, str)):
         return ""
-    return _beginning(promised(said[0], said[1]))
+    return _beginning(promised(level, promise))
 
 
 def recorded_anew(attrs: Mapping[Any, Any], record: str) -> str:
