@@ -22,9 +22,9 @@ import stratoscope
 from stratoscope import disk, names
 from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
-from stratoscope.publish.ledger import ENDING, Ledger
-from stratoscope.publish.overlap import Published
-from stratoscope.publish.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.ledger.ledger import ENDING, Ledger
+from stratoscope.publish.ledger.overlap import Published
+from stratoscope.publish.ledger.prompt_keys import Contents, prompt_contents
 from stratoscope.trace.prompts import Prompts
 
 CONTENTS = [frozenset({f"prompt {number}".encode()}) for number in range(40)]
@@ -206,8 +206,8 @@ import os, signal, sys
 from pathlib import Path
 from stratoscope import disk
 from stratoscope.errors import InputError
-from stratoscope.publish.ledger import Ledger
-from stratoscope.publish.overlap import Published
+from stratoscope.publish.ledger.ledger import Ledger
+from stratoscope.publish.ledger.overlap import Published
 folder, kill_at, first, last = Path(sys.argv[1]), *map(int, sys.argv[2:])
 steps = 0
 def step(operation, path):

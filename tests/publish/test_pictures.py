@@ -25,8 +25,8 @@ from stratoscope.publish.pictures import page, pdf, pdf_objects, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.pictures.keys import KEYS, kept_values
-from stratoscope.publish.profiles import class_profiles
-from stratoscope.publish.traces import published_trace
+from stratoscope.publish.profiles.profiles import class_profiles
+from stratoscope.publish.tokens.traces import published_trace
 from stratoscope.view.matplotlib.render import render
 from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.report import contents_of

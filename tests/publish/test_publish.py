@@ -16,7 +16,7 @@ from stratoscope.publish.explained import explained
 from stratoscope.publish.inputs import kind_of
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.publish import explain_publication
-from stratoscope.publish.traces import published_trace, told
+from stratoscope.publish.tokens.traces import published_trace, told
 from stratoscope.trace.write.from_dataset import write_dataset
 
 ONE = "mlp_write_ratio"  # quantity: of more, the figures cost time

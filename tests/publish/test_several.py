@@ -10,7 +10,7 @@ import xarray as xr
 import stratoscope
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import Level
-from stratoscope.publish.ledger import ENDING
+from stratoscope.publish.ledger.ledger import ENDING
 from stratoscope.publish.publish import explain_publication
 from stratoscope.trace.write.from_dataset import write_dataset
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from stratoscope.names import AGGREGATE, PRIVATE, QUANTITIES, Level
+from stratoscope.names import QUANTITIES, Level
 from stratoscope.publish.fields import OF_WEIGHTS, listed
-from stratoscope.publish.levels import PROMISES
+from stratoscope.publish.levels import OF_MEANS, PROMISES
 from stratoscope.publish.pictures.keys import KEYS
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.traces import told
 
 What = Literal["published", "averaged", "left out"]
 PUBLISHED: What = "published"
@@ -132,6 +132,6 @@ def _becomes(name: str, level: Level, there: Iterable[str]) -> tuple[What, str]:
         return LEFT_OUT, _UNKNOWN
     if level not in field.levels:
         return LEFT_OUT, field.why
-    if level in (AGGREGATE, PRIVATE):
+    if level in OF_MEANS:
         return AVERAGED if name in QUANTITIES else PUBLISHED, field.why
     return (PUBLISHED, field.why) if name in there else (LEFT_OUT, f"{field.why}; {_NOT_SO}")

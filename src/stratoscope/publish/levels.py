@@ -10,6 +10,9 @@ from stratoscope.trace.notes import WARNING, Note
 from stratoscope.version import __version__
 from stratoscope.words import number
 
+WITH_TOKENS: tuple[Level, ...] = (names.PROVENANCE, names.NO_TEXT)  # levels that keep a trace token by token
+OF_MEANS: tuple[Level, ...] = (names.AGGREGATE, names.PRIVATE)  # levels that keep means over a class, with a promise
+
 NOISE = "L31"  # line of the notes that say how much noise there is, which hides what is small
 
 PROMISES: Mapping[Level, str] = {
@@ -32,4 +35,13 @@ def published_at(level: Level, said: str = "") -> dict[str, str]:
 
 def promise(level: Level, said: str = "") -> Note:
     """The note on every picture and page of what is published."""
-    return Note("L16", WARNING, f"Published at the level {level}: {said or PROMISES[level]}")
+    return Note("L16", WARNING, f"{_begin(level)}{said or PROMISES[level]}")
+
+
+def is_promise(text: str, level: Level) -> bool:
+    """Whether the words of a note are the promise of a level, with numbers or without."""
+    return text.startswith(_begin(level))
+
+
+def _begin(level: Level) -> str:
+    return f"Published at the level {level}: "

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
-from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
+from stratoscope.publish.asked import Asked, refuse_again
 from stratoscope.publish.explained import Explanation, explained, explained_picture, explained_result
 from stratoscope.publish.inputs import Kind, kind_of
-from stratoscope.publish.levels import NOISE
+from stratoscope.publish.levels import NOISE, WITH_TOKENS, is_promise
 from stratoscope.publish.pictures.keys import KEYS
+from stratoscope.trace.notes import WARNING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,19 +134,19 @@ def _opened(path: Path, asked: Asked) -> xr.Dataset:
 
 
 def _tokens(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
-    from stratoscope.publish.traces import published_trace
+    from stratoscope.publish.tokens.traces import published_trace
 
     return published_trace(dataset, asked.level, chat_template=asked.chat_template, private_model=asked.private_model)
 
 
 def _rows(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
-    from stratoscope.publish.csv_files import published_csv
+    from stratoscope.publish.tokens.csv_files import published_csv
 
     return published_csv(dataset, asked.level, private_model=asked.private_model)
 
 
 def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    from stratoscope.publish.traces import write_published
+    from stratoscope.publish.tokens.traces import write_published
     from stratoscope.trace.format import place
 
     public = _tokens(dataset, asked)
@@ -164,7 +165,7 @@ def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
 
 
 def _table(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    from stratoscope.publish.csv_files import refuse_place, write_csv
+    from stratoscope.publish.tokens.csv_files import refuse_place, write_csv
 
     public = _rows(dataset, asked)
 
@@ -229,7 +230,7 @@ def _made_of(result: xr.DataTree, asked: Asked) -> tuple[Original, ...]:
 def _contrast(path: Path, asked: Asked) -> Part:
     """Of a contrast the means of its classes, which are made of its trace."""
     from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import compared_classes
+    from stratoscope.publish.tokens.results import compared_classes
 
     original = open_result(path)
     refuse_again(original.attrs, asked.level, path)
@@ -247,7 +248,7 @@ def _contrast(path: Path, asked: Asked) -> Part:
 def _results(path: Path, asked: Asked) -> tuple[xr.DataTree, xr.DataTree]:
     """A Result, and what is published of it."""
     from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import published_result
+    from stratoscope.publish.tokens.results import published_result
 
     original = open_result(path)
     refuse_again(original.attrs, asked.level, path)
@@ -345,18 +346,18 @@ def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:
     """Which prompts class means are made of."""
     import numpy as np
 
-    from stratoscope.publish.classes import members
+    from stratoscope.publish.profiles.classes import members
 
     return np.concatenate([*members(dataset, asked.prompt_class).values()])
 
 
 def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None) -> xr.DataTree:
     """The class profiles of a trace at the level that is asked for."""
-    from stratoscope.publish.traces import model_told
+    from stratoscope.publish.model import model_told
 
     dataset = dataset.assign_attrs(model=model_told(dataset.attrs.get("model"), private=asked.private_model))
     if asked.level == AGGREGATE:
-        from stratoscope.publish.profiles import class_profiles
+        from stratoscope.publish.profiles.profiles import class_profiles
 
         return class_profiles(
             dataset,
@@ -387,7 +388,6 @@ def told_of_means(result: xr.DataTree) -> tuple[str, ...]:
     counts = zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True)
     about = "; ".join(f"{name or 'all prompts'}: about {count} prompts" for name, count in counts) + "."
     noise = [one["text"] for one in result.attrs["notes"] if one["id"] == NOISE]
-    warned = [
-        one["text"] for one in result.attrs["notes"] if one["severity"] == "warning" and "Published" not in one["text"]
-    ]
+    warned = [one["text"] for one in result.attrs["notes"] if one["severity"] == WARNING]
+    warned = [text for text in warned if not is_promise(text, result.attrs["summary"]["level"])]  # which is told first
     return (*(noise or [about]), *warned)

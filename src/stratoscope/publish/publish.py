@@ -12,14 +12,14 @@ from stratoscope import defaults
 from stratoscope.errors import InputError
 from stratoscope.names import PRIVATE, Level
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.asked import OF_MEANS, Asked
+from stratoscope.publish.asked import Asked
 from stratoscope.publish.explained import Explanation
 from stratoscope.publish.inputs import FOLDER, Kind, kind_of
-from stratoscope.publish.ledger import Ledger
-from stratoscope.publish.levels import PROMISES, private_promise
-from stratoscope.publish.overlap import Published
+from stratoscope.publish.ledger.ledger import Ledger
+from stratoscope.publish.ledger.overlap import Published
+from stratoscope.publish.ledger.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.levels import OF_MEANS, PROMISES, private_promise
 from stratoscope.publish.parts import Original, explanation_of, part_of
-from stratoscope.publish.prompt_keys import Contents, prompt_contents
 from stratoscope.publish.several import refuse_folder, several
 from stratoscope.words import agreeing
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stratoscope import names
 from stratoscope.errors import InputError, first_line
 from stratoscope.names import Level
+from stratoscope.publish.levels import WITH_TOKENS
 from stratoscope.publish.pictures import page, pdf, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.keys import at_level
@@ -182,7 +183,7 @@ def _public(
             what = f"a picture can be published at {level!r} only drawn anew"
             raise InputError(what, where=str(path), fix=_NEEDS_TRACE)
         return Public(suffix, _rewritten(data, kind, said, level), None, (_KEPT,), None, ())
-    if level in (names.PROVENANCE, names.NO_TEXT):
+    if level in WITH_TOKENS:
         again = redrawn(said, suffix, trace, level, path, private_model=private_model)
         prompts, quantities = shown_prompts(said, trace), shown_quantities(said)
     else:

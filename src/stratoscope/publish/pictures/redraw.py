@@ -97,7 +97,7 @@ def _draw_trace(
     said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
 ) -> None:
     """Draw the published trace."""
-    from stratoscope.publish.traces import published_trace
+    from stratoscope.publish.tokens.traces import published_trace
 
     draw = _verb(said.drawn_by, level, where)
     public = published_trace(trace, level, private_model=private_model)
@@ -108,7 +108,7 @@ def _draw_figure(
     said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
 ) -> None:
     """Draw a figure of a report of the published Result, which is made of the trace itself."""
-    from stratoscope.publish.results import published_result
+    from stratoscope.publish.tokens.results import published_result
     from stratoscope.view.matplotlib.render import render
     from stratoscope.view.report import contents_of
     from stratoscope.view.spec.drawn_by import drawn_by_result

@@ -10,10 +10,10 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
-from stratoscope.publish.averaged import banded, profiled, scale_of
-from stratoscope.publish.classes import described, members, refuse_few
+from stratoscope.publish.averaged import LOG, banded, profiled, scale_of
 from stratoscope.publish.private.centre import KNOWN, Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
+from stratoscope.publish.profiles.classes import described, members, refuse_few
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.words import capital, counted, number
@@ -101,7 +101,7 @@ class Plan:
     def _in_words(self, one: ClassPlan) -> str:
         noise = [
             f"±{number(one.mechanism.sigma * column.centre.unit)}"
-            f"{' (log2)' if scale_of(column.quantity) == 'log2' else ''} of {column.quantity}"
+            f"{' (log2)' if scale_of(column.quantity) == LOG else ''} of {column.quantity}"
             for column in self.columns
         ]
         ratio = number(one.mechanism.signal_to_noise(self.numbers))

@@ -13,8 +13,8 @@ from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
+from stratoscope.publish.model import public_model, source_told
 from stratoscope.publish.private.plan import Plan, planned
-from stratoscope.publish.profiles import public_model
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, WARNING, Note
@@ -126,7 +126,9 @@ def private_profiles(
             "unit": {one.quantity: one.centre.unit for one in plan.columns},
         },
     )
-    result.attrs |= {"sources": [_source(dataset, plan)], PUBLISHED: published_at(names.PRIVATE, said)}
+    counted_prompts = sum(len(one.prompts) for one in plan.classes)
+    source = source_told(dataset, prompts=counted_prompts, tokens=0)  # how many tokens is not told: it has no noise
+    result.attrs |= {"sources": [source], PUBLISHED: published_at(names.PRIVATE, said)}
     return result
 
 
@@ -173,19 +175,6 @@ def _profiles(plan: Plan, means: Floats) -> dict[str, Mapping[str, Any]]:
 
 def _called(plan: Plan) -> dict[str, Any]:
     return {PROMPT_CLASS: (PROMPT_CLASS, np.array([one.name for one in plan.classes], object))}
-
-
-def _source(dataset: xr.Dataset, plan: Plan) -> dict[str, Any]:
-    """The trace as a source of the Result; how many tokens it has is not told."""
-    source = str(dataset.attrs.get("source", ""))
-    return {
-        "uuid": "",
-        "source": source if source in names.SOURCES else "",
-        "model": "" if source == names.SIMULATED else public_model(dataset).get("name", ""),
-        "receipt": "",
-        "prompts": sum(one.mechanism.prompts for one in plan.classes),
-        "tokens": 0,
-    }
 
 
 def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:

@@ -15,8 +15,9 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.model import hub_name
 from stratoscope.publish.patterns import hidden
-from stratoscope.publish.result_fields import (
+from stratoscope.publish.tokens.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
     COORDINATES,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 _NUMBERED = ("prompt", "prompt_a")  # columns that say which prompt it is, beside its id
 _GONE = object()  # in the place of a fact that does not go out
 _WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
-_HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+"  # mail
     r"|(?<![\w/\\])(?:~|[A-Za-z]:)?[/\\][\w.@+-][^\s,;:'\"“”)]*"  # a whole path
@@ -123,7 +123,7 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.results import published_result
+    >>> from stratoscope.publish.tokens.results import published_result
     >>> result = stratoscope.contrast(stratoscope.simulate(prompts=32, layers=3, d_ff=256))
     >>> public = published_result(result, "no-text")
     >>> public["contexts/prompt_id"].values[0, 0, :2].tolist(), public.attrs["sources"][0]["uuid"]
@@ -368,7 +368,7 @@ def _said(how: _Publishing, path: str, text: str, listed: Listed) -> str:
     if listed.rule == PROMPT:
         return how.prompt(text)
     if listed.rule == SHOWN:
-        return _model(text) if path.endswith(".models") else how.sentence(text)
+        return hub_name(text) if path.endswith(".models") else how.sentence(text)
     if not how.textless:
         return how.naming(text) if listed.rule == WORDS else text
     if listed.rule == LABEL:
@@ -389,17 +389,12 @@ def _notes(result: xr.DataTree, how: _Publishing) -> list[Note]:
     return list(dict.fromkeys(found))
 
 
-def _model(name: str) -> str:
-    """A name of the hub; that of a folder or a file on somebody's disk may say whose it is."""
-    return name if not name or _HUB_NAME.fullmatch(name) else "local model"
-
-
 def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
     source = str(one.get("source", ""))
     return {
         "uuid": "",
         "source": source if source in names.SOURCES else "",
-        "model": "" if how.private_model else _model(str(one.get("model", ""))),
+        "model": "" if how.private_model else hub_name(str(one.get("model", ""))),
         "receipt": how.sentence(str(one.get("receipt", ""))),
         "prompts": int(one.get("prompts", 0)),
         "tokens": int(one.get("tokens", 0)),

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.names import AGGREGATE, LEVELS, PRIVATE, Level
-from stratoscope.publish.results import unlisted
+from stratoscope.names import AGGREGATE, PRIVATE, Level
+from stratoscope.publish.averaged import KIND
+from stratoscope.publish.levels import OF_MEANS
+from stratoscope.publish.tokens.results import unlisted
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PROFILES = "profiles"
 _TABLES = {
     AGGREGATE: re.compile(r"classes|profiles|neurons|(?:profiles|neurons)/(\w+)"),
     PRIVATE: re.compile(r"classes|profiles|profiles/(\w+)"),
@@ -43,10 +44,10 @@ def unlisted_in_result(store: Path, level: Level) -> Wrong:
     from stratoscope.analysis.results.result import open_result
 
     result = open_result(store)
-    if result.attrs["kind"] == PROFILES:
+    if result.attrs["kind"] == KIND:
         yield from _in_profiles(result, store, PRIVATE if level == PRIVATE else AGGREGATE)
     else:
-        if LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+        if level in OF_MEANS:
             yield f"a result of kind {result.attrs['kind']!r} shows single prompts", store
         for name in unlisted(result):
             if name != "published":

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stratoscope.publish import patterns
-from stratoscope.publish.audit.claims import Claims
-from stratoscope.publish.audit.grams import Grams
-from stratoscope.publish.audit.needles import MACHINE, Needles
-from stratoscope.publish.audit.own_words import OwnWords
-from stratoscope.publish.audit.texts import letters_in, readable, spellings
-from stratoscope.publish.audit.unpack import Piece
+from stratoscope.publish.audit.search.claims import Claims
+from stratoscope.publish.audit.search.grams import Grams
+from stratoscope.publish.audit.search.needles import MACHINE, Needles
+from stratoscope.publish.audit.search.own_words import OwnWords
+from stratoscope.publish.audit.search.texts import letters_in, readable, spellings
+from stratoscope.publish.audit.search.unpack import Piece
 
 _USUAL = {"root", "user", "admin", "ubuntu", "localhost", "runner", "home", "debian"}  # names that tell nobody
 _WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{3,}")

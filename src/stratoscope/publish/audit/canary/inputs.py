@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope import names
 from stratoscope.errors import StratoscopeError
-from stratoscope.publish.audit.canaries import Canaries
+from stratoscope.publish.audit.canary.markers import Canaries
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,8 +8,8 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from stratoscope.publish.audit.grams import SHORTEST, Grams
-from stratoscope.publish.audit.texts import Bytes, letters
+from stratoscope.publish.audit.search.grams import SHORTEST, Grams
+from stratoscope.publish.audit.search.texts import Bytes, letters
 
 _ENDINGS = (".py", ".html", ".js", ".css")
 _SIMULATED = ("recorder/simulate", "doors/demo")  # sentences of prompts: none of them is ours alone
@@ -22,7 +22,7 @@ class OwnWords:
 
     @cached_property
     def _texts(self) -> dict[str, bytes]:
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         own = [one for one in sorted(root.rglob("*")) if one.suffix in _ENDINGS]
         return {one.relative_to(root).as_posix(): one.read_bytes() for one in own} | dict(_drawing())
 

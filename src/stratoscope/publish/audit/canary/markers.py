@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.publish.audit.needles import LINKS, MACHINE, PAIRS, PLACES, PROMPTS, TEMPLATE, WORDS, Needles
+from stratoscope.publish.audit.search.needles import (
+    LINKS,
+    MACHINE,
+    PAIRS,
+    PLACES,
+    PROMPTS,
+    TEMPLATE,
+    WORDS,
+    Needles,
+)
 from stratoscope.trace.labels import object_array
 
 if TYPE_CHECKING:

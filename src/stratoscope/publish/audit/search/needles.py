@@ -12,8 +12,8 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.publish.audit.own_words import OwnWords
-from stratoscope.publish.audit.texts import letters
+from stratoscope.publish.audit.search.own_words import OwnWords
+from stratoscope.publish.audit.search.texts import letters
 
 if TYPE_CHECKING:
     import xarray as xr

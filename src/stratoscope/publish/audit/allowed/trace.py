@@ -9,8 +9,9 @@ from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import AGGREGATE, LEVELS, PROVENANCE, Level
+from stratoscope.names import PROVENANCE, Level
 from stratoscope.publish.fields import HASH, conforms, listed
+from stratoscope.publish.levels import OF_MEANS
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.schema import ROOT_DOCUMENT, known_layout
 
@@ -56,7 +57,7 @@ def unlisted_in_trace(root: Path, level: Level) -> Wrong:
     look_alike = _is_look_alike(attrs)
     if look_alike:  # its texts are the simulator's, and whatever it says of the plan is no recording's
         level, attrs = PROVENANCE, {**attrs, "plan": {key: one for key, one in attrs["plan"].items() if key != "like"}}
-    elif LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+    elif level in OF_MEANS:
         yield "it has a row for every token", root
     for path, why in _attributes(attrs, "", level):
         yield f"the attribute {path!r} {why}", root / ROOT_DOCUMENT

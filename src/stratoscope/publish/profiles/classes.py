@@ -13,7 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import unit_means
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.names import Level
-from stratoscope.publish.duplicates import duplicates
+from stratoscope.publish.profiles.duplicates import duplicates
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import listed

@@ -16,8 +16,8 @@ from pathlib import Path
 from stratoscope import names
 from stratoscope.disk import write_file
 from stratoscope.errors import InputError, ascii_json
-from stratoscope.publish.overlap import Entry, Overlap, Published, costs, overlap
-from stratoscope.publish.prompt_keys import Contents, keyed
+from stratoscope.publish.ledger.overlap import Entry, Overlap, Published, costs, overlap
+from stratoscope.publish.ledger.prompt_keys import Contents, keyed
 from stratoscope.replacing import Kind, Lock, new_files, refused
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.opened import input_name
@@ -43,7 +43,7 @@ class Ledger:
     Examples
     --------
     >>> import stratoscope, tempfile
-    >>> from stratoscope.publish.prompt_keys import prompt_contents
+    >>> from stratoscope.publish.ledger.prompt_keys import prompt_contents
     >>> prompts = prompt_contents(stratoscope.simulate(prompts=4, layers=2))
     >>> ledger = Ledger.beside(Path(tempfile.mkdtemp(), "words.trace"))
     >>> going = Published("aggregate", ("mlp_write_ratio",))
