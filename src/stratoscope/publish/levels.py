@@ -13,6 +13,7 @@ from stratoscope.words import number
 WITH_TOKENS: tuple[Level, ...] = (names.PROVENANCE, names.NO_TEXT)  # levels that keep a trace token by token
 OF_MEANS: tuple[Level, ...] = (names.AGGREGATE, names.PRIVATE)  # levels that keep means over a class, with a promise
 
+WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
 NOISE = "L31"  # line of the notes that say how much noise there is, which hides what is small
 
 PROMISES: Mapping[Level, str] = {

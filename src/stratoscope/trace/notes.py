@@ -53,6 +53,9 @@ class Note:
         return {"id": self.id, "severity": self.severity, "text": self.text}
 
 
+SIMULATED_DATA = Note("L16", WARNING, "Simulated data: no model made these numbers.")
+
+
 def read_notes(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Note, ...]:
     """Notes as they are stored in attributes."""
     return tuple(Note(str(one["id"]), str(one["severity"]), str(one["text"])) for one in stored or ())
@@ -65,7 +68,7 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
     """
     notes = _bounded(read_notes(dataset.attrs.get("notes")))
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+        notes.append(SIMULATED_DATA)
     if promise := promise_of(dataset.attrs):
         notes.append(Note("L16", INFO, promise))
     if part := part_of(dataset.attrs.get("plan")):

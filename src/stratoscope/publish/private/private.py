@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
+from stratoscope.publish.averaged import FIRST_TOKENS, KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
 from stratoscope.publish.model import public_model, source_told
 from stratoscope.publish.private.plan import Plan, planned
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, SIMULATED_DATA, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import number, number_ranges
 
@@ -180,8 +180,8 @@ def _called(plan: Plan) -> dict[str, Any]:
 def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:
     notes = [Note(NOISE, INFO, sentence) for sentence in plan.in_words()]
     if dataset.attrs.get("source") == names.SIMULATED:
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
-    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+        notes.append(SIMULATED_DATA)
+    notes.append(FIRST_TOKENS)
     text = f"Prompts further from a public centre than {number(clip)} × the usual distance were moved towards it."
     notes.append(
         Note("L12", INFO, f"{text} Near-duplicates count each: of k prompts by one person ε is k times as large.")

@@ -11,13 +11,22 @@ from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import counted_tokens
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.averaged import KIND, LINEAR, NEURONS, PROMPT_CLASS, of_prompts, profiled, scale_of
+from stratoscope.publish.averaged import (
+    FIRST_TOKENS,
+    KIND,
+    LINEAR,
+    NEURONS,
+    PROMPT_CLASS,
+    of_prompts,
+    profiled,
+    scale_of,
+)
 from stratoscope.publish.levels import PROMISES, promise, published_at
 from stratoscope.publish.model import public_model, source_told
 from stratoscope.publish.profiles.classes import ClassPrompts, class_prompts, publishable
 from stratoscope.publish.profiles.neurons import neuron_means, stored, told
 from stratoscope.trace.format.schema import PUBLISHED
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, SIMULATED_DATA, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.spec.cautions import ROWS_OF_A_FILE
 
@@ -159,14 +168,14 @@ def _left_out(
 def _notes(dataset: xr.Dataset) -> list[Note]:
     notes = [promise(names.AGGREGATE)]
     if dataset.attrs.get("source") == names.SIMULATED:
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+        notes.append(SIMULATED_DATA)
     if (Prompts(dataset).spans < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     if "imported_norm" in dataset:
         notes.append(ROWS_OF_A_FILE)
         if (dataset["imported_norm"].values <= 0).any():
             notes.append(Note("L05", INFO, "What is zero or less has no logarithm: left out."))
-    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+    notes.append(FIRST_TOKENS)
     text = "Each prompt counts once, near-duplicates together once. A description, not a test: `contrast` tests."
     notes.append(Note("L12", INFO, text))
     return notes

@@ -14,7 +14,7 @@ from stratoscope.analysis.results.result import FORMAT, FORMAT_VERSION, is_resul
 from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
-from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.levels import WITHHELD, promise, published_at
 from stratoscope.publish.model import hub_name
 from stratoscope.publish.patterns import hidden
 from stratoscope.publish.tokens.result_fields import (
@@ -36,7 +36,7 @@ from stratoscope.publish.tokens.result_fields import (
 )
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.labels import object_array
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import SIMULATED_DATA, Note, read_notes
 from stratoscope.version import __version__
 from stratoscope.words import number
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = ("prompt", "prompt_a")  # columns that say which prompt it is, beside its id
 _GONE = object()  # in the place of a fact that does not go out
-_WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+"  # mail
     r"|(?<![\w/\\])(?:~|[A-Za-z]:)?[/\\][\w.@+-][^\s,;:'\"“”)]*"  # a whole path
@@ -383,9 +382,9 @@ def _notes(result: xr.DataTree, how: _Publishing) -> list[Note]:
     if not how.textless:
         return [Note(note.id, note.severity, how.naming(note.text)) for note in notes]
     simulated = any(one.get("source") == names.SIMULATED for one in result.attrs["sources"])
-    found = [Note(note.id, note.severity, _WITHHELD) for note in notes if not (simulated and note.id == "L16")]
+    found = [Note(note.id, note.severity, WITHHELD) for note in notes if not (simulated and note.id == "L16")]
     if simulated:
-        found.insert(0, Note("L16", "warning", "Simulated data: no model made these numbers."))
+        found.insert(0, SIMULATED_DATA)
     return list(dict.fromkeys(found))
 
 

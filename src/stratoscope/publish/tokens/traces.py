@@ -14,7 +14,7 @@ from stratoscope import defaults, names
 from stratoscope.names import NO_TEXT, PROMPT, TOKEN, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.fields import OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
-from stratoscope.publish.levels import published_at
+from stratoscope.publish.levels import WITHHELD, published_at
 from stratoscope.publish.model import model_told
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.format.attributes import objects_in, to_json
@@ -190,8 +190,7 @@ def _notes(attrs: Mapping[str, Any]) -> list[dict[str, str]]:
         if one.get("id") in KNOWN
     )
     simulated = attrs.get("source") == names.SIMULATED  # which says so by itself
-    words = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
-    return [note(identity, severity, words) for identity, severity in found if not (simulated and identity == "L16")]
+    return [note(identity, severity, WITHHELD) for identity, severity in found if not (simulated and identity == "L16")]
 
 
 def _limits(receipt: Mapping[str, Any]) -> list[str]:

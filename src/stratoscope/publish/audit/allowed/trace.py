@@ -11,9 +11,10 @@ from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import PROVENANCE, Level
 from stratoscope.publish.fields import HASH, conforms, listed
-from stratoscope.publish.levels import OF_MEANS
+from stratoscope.publish.levels import OF_MEANS, WITHHELD
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.schema import ROOT_DOCUMENT, known_layout
+from stratoscope.trace.notes import SIMULATED_DATA
 
 _ANEW = (
     *("format", "format_version", "state", "uuid", "digest", "checksums"),
@@ -21,8 +22,8 @@ _ANEW = (
 )
 _NOTE = {"id", "severity", "text"}
 _SENTENCES = {  # what is free text in an original, as it is written anew
-    "notes": r"The original carries a note on this line of docs/pitfalls\.md; its words are not published\."
-    r"|Published at the level [a-z-]+: [^\n]*|Simulated data: no model made these numbers\.[\w .]*"
+    "notes": rf"{re.escape(WITHHELD)}"
+    rf"|Published at the level [a-z-]+: [^\n]*|{re.escape(SIMULATED_DATA.text)}[\w .]*"
     r"|Simulated from published averages: [\w :;.]*|Those averages carry noise: [\w :,.]*"
     r"|What was not published is the simulator's own: [\w ,.]*",
     "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
