@@ -15,7 +15,6 @@ from stratoscope.publish.attacks.look_up import look_up_profiles
 from stratoscope.publish.attacks.membership import HOLDS, UNIT, Side, membership_of_classes, nearness
 from stratoscope.publish.attacks.outcome import Attack, not_run
 from stratoscope.publish.averaged import KIND, NEURONS, PROFILED, PROMPT_CLASS, banded, of_prompts, profiled
-from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
@@ -95,7 +94,7 @@ def class_means(published: xr.Dataset | xr.DataTree, part: str = PROFILES) -> Cl
         noise = dict(zip(classes, np.concatenate(of_class, axis=1), strict=True))
     said = published.attrs.get("parameters")
     bands = said.get("bands") if isinstance(said, Mapping) else None
-    return ClassMeans(quantities, widths, means, counts, noise, bands if is_whole(bands) and bands > 0 else None)
+    return ClassMeans(quantities, widths, means, counts, noise, bands if type(bands) is int and bands > 0 else None)
 
 
 def prompt_rows(dataset: xr.Dataset, quantities: Sequence[str], bands: int | None = None) -> Floats:
