@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from stratoscope import defaults
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, UsageError
 from stratoscope.names import PRIVATE, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.asked import Asked
@@ -188,6 +188,8 @@ def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | No
     """The paths that a person gave, one or several or none."""
     if given is None:
         return ()
+    if isinstance(given, Mapping):  # a Dataset or a Result, which would be taken for a list of paths
+        raise UsageError("is no path", where="publish", fix="Write it to a file first, and give the path of that.")
     return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
 
 

@@ -93,8 +93,9 @@ class Ledger:
         was = agreeing(most.count, "was", "were")
         raise InputError(
             f"{most.count:,} of these {counted(len(contents), 'prompt')} {was} published {most.name}{others}",
-            where=str(most.path.parent),
-            fix=f"Publish others, or accept with --allow-overlap what it costs. {' '.join(told[:2])}",
+            where=str(most.path),
+            fix="Publish other prompts; what belongs together, in one command. --allow-overlap publishes all the same, "
+            f"at this cost: {' '.join(told[:2])}",
         )
 
     def record(self, going: Published, contents: Sequence[Contents], *, allow_overlap: bool = False) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Overlap:
     @property
     def name(self) -> str:
         """What it is called in a sentence."""
-        return f"at {self.entry.published.level} on {self.entry.day}, line {self.line} of {self.path.name}"
+        return f"at {self.entry.published.level} on {self.entry.day} (line {self.line})"
 
     def matters(self, level: Level) -> bool:
         """Whether publishing them again breaks a promise: two publications that promise nothing break none."""

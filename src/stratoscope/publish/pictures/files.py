@@ -32,7 +32,11 @@ _KEPT = (
     "The picture itself is as it was, and only what the file says beside it is rewritten. What is drawn on it stays: "
     "titles, names of prompts and of the model, the beginning of the trace's uuid. With --trace it is drawn anew."
 )
-_NEEDS_TRACE = "Give the trace that it was drawn of with --trace, or take --level provenance."
+_NEEDS_TRACE = (
+    "Give the trace that it was drawn of with --trace. Of a picture of CSV files: `stratoscope import` them, draw it "
+    "of that trace, and give that. At provenance alone the picture stays as it is, with all that can be read on it."
+)
+_PROFILES = "In the place of the picture stands the class profile of what it shows: no token and no prompt is drawn."
 _DRAW_AGAIN = "Draw it again with this version, or publish the trace."
 
 
@@ -192,8 +196,9 @@ def _public(
             fix = "Publish the trace at this level."
             raise InputError(f"cannot be published at {level!r}", where=str(path), fix=fix)
         again, prompts = drawn_profiles(said, suffix, profiles(trace, quantities)), None
+    told = () if level in (names.PROVENANCE, names.NO_TEXT) else (_PROFILES,)
     public = _rewritten(again.content, kind, _said(again.content, kind), level)
-    return Public(suffix, public, again.caption, (), prompts, quantities)
+    return Public(suffix, public, again.caption, told, prompts, quantities)
 
 
 def _rewritten(data: bytes, kind: _Format | None, said: About | ViewSpec, level: Level) -> bytes:

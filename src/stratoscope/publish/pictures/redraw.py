@@ -149,7 +149,7 @@ def _verb(how: DrawnBy, level: Level, where: Path) -> Callable[..., object]:
     two = isinstance(prompts, list | tuple) and len(prompts) == 2
     aligned = (how.verb in _COMPARE and "prompt_class" not in how.options) or (how.verb == "routes" and two)
     if aligned and level != names.PROVENANCE:
-        fix = "Draw one prompt or compare classes, or take --level provenance."
+        fix = "Draw one prompt or compare classes; only provenance, which keeps all texts, can align them."
         raise InputError("aligns tokens by their texts, which are not kept", where=str(where), fix=fix)
     module = {**_OF_TRACES, **_COMPARE}.get(how.verb)
     if module is None:
@@ -167,7 +167,7 @@ def _options(
     prompts, renamed = Prompts(trace), Prompts(public)
     if level != names.PROVENANCE:
         if options.get("span") is not None:
-            fix = "Draw it without --span, or take --level provenance."
+            fix = "Draw it without --span."
             raise InputError(
                 "shows some spans only, and which token is in which is not kept", where=str(where), fix=fix
             )

@@ -16,7 +16,7 @@ from stratoscope.publish.private.noise import Mechanism, calibrated
 from stratoscope.publish.profiles.classes import described, members, refuse_few
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
-from stratoscope.words import capital, counted, number
+from stratoscope.words import capital, counted, listed, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -159,10 +159,12 @@ def _column(dataset: xr.Dataset, quantity: str, published: xr.DataTree | None, b
 def _too_noisy(name: str, mechanism: Mechanism, numbers: int, columns: int) -> InputError:
     most, ratio = mechanism.most_numbers, mechanism.signal_to_noise(numbers)
     needed = int(np.ceil(mechanism.prompts / ratio))
-    bands = f"--bands {most // columns} to average neighbouring layers, " if most >= columns else ""
+    ways = [f"Give --bands {most // columns} to average neighbouring layers"] if most >= columns else []
+    ways += ["give fewer of --quantity"] if columns > 1 else []
+    ways.append(f"record {needed:,} prompts of each class")
     return InputError(
         f"{described(name)}: {mechanism.prompts} prompts carry {counted(most, 'number')} above the noise, "
         f"not {numbers} (predicted signal-to-noise {number(ratio)})",
         where=f"level {names.PRIVATE}",
-        fix=f"Give {bands}fewer of --quantity, or record {needed:,} prompts of each class.",
+        fix=f"{capital(listed(ways, joined='or'))}.",
     )

@@ -170,8 +170,8 @@ def compared_classes(result: xr.DataTree) -> tuple[list[str], list[str] | None]:
     check(result)
     if result.attrs["kind"] != "contrast":
         what = f"a result of kind '{result.attrs['kind']}' is about single prompts, of which nothing is published"
-        fix = f"Publish its trace at this level, or the result at the level {NO_TEXT}."
-        raise InputError(what, where=f"level {names.AGGREGATE}", fix=fix)
+        fix = "Publish its trace at this level, and leave it out."
+        raise InputError(what, where="result", fix=fix)
     facts = result.attrs["summary"]
     compared = facts.get("profiles", {}).get("quantities", [])
     return [facts["a"], facts["b"]], [name for name in compared if name in PROFILED] or None
