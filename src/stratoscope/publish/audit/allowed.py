@@ -16,7 +16,6 @@ from stratoscope.publish.audit.outcome import Finding
 
 UNLISTED = "what its level does not list"
 _AGAIN = "Publish the original again, and share what that writes."
-_REPORT = {"report.html", "table.csv", "figures"}  # beside a Result
 
 
 def kind_of(root: Path) -> str:
@@ -59,13 +58,25 @@ def _unlisted(root: Path, kind: str, level: Level) -> Iterator[tuple[str, Path]]
 def _in_result_folder(root: Path, level: Level) -> Iterator[tuple[str, Path]]:
     store = root if root.name == names.RESULT_STORE else root / names.RESULT_STORE
     yield from unlisted_in_result(store, level)
-    for path in sorted(root.iterdir()) if store != root else ():
-        if path.name not in _REPORT and path != store:
-            yield "it is no part of a result", path
-        elif path.name == "figures":
-            for figure in sorted(path.iterdir()):
-                if kind_of(figure) != inputs.PICTURE:
-                    yield "it is no figure", figure
+    if store != root:
+        yield from _beside(root)
+
+
+def _beside(root: Path) -> Iterator[tuple[str, Path]]:
+    """Whether the page, the table and the figures beside a Result are those that are made of it: it is made again."""
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.view.report.save import save_result
+
+    with TemporaryDirectory() as folder:
+        again = save_result(open_result(root), Path(folder, "again"))
+        for path in sorted(root.rglob("*")):
+            made = again / path.relative_to(root)
+            if names.RESULT_STORE in path.relative_to(root).parts or path.is_symlink():
+                continue  # told elsewhere
+            if not made.exists() or made.is_dir() != path.is_dir():
+                yield "it is no part of a result", path
+            elif path.is_file() and path.read_bytes() != made.read_bytes():
+                yield "it is not what is made of the result beside it, with this version of Stratoscope", path
 
 
 def _in_table(path: Path, level: Level) -> Iterator[tuple[str, Path]]:
