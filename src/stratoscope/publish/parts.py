@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from stratoscope.publish.pictures.files import Public
 
+_NOT_NOTED = (
+    "Which prompts it shows is noted nowhere, as no trace is given: if class means of them were published, or are to "
+    "be, their promise does not hold. Give the trace with --trace."
+)
+
 
 @dataclass(frozen=True)
 class Original:
@@ -201,16 +206,26 @@ def _result(path: Path, asked: Asked) -> Part:
 
     if asked.level not in WITH_TOKENS:
         return _contrast(path, asked)
-    _, result = _results(path, asked)
+    given, result = _results(path, asked)
+    original = _made_of(given, asked)
 
     def check(out: Path) -> None:
         check_folder(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
-        return ()
+        return (_NOT_NOTED,) if original is None else ()
 
-    return Part(inputs.RESULT, "", check, write)
+    return Part(inputs.RESULT, "", check, write, original)
+
+
+def _made_of(result: xr.DataTree, asked: Asked) -> Original | None:
+    """The trace that a Result was made of, where it is given."""
+    uuids = [one.get("uuid") for one in result.attrs["sources"]]
+    trace, dataset = _trace_with(uuids[0], asked) if len(uuids) == 1 else (None, None)
+    if trace is None or dataset is None or not uuids[0] or dataset.attrs.get("uuid") != uuids[0]:
+        return None
+    return Original(trace, dataset, None, (str(result.attrs["kind"]),))
 
 
 def _contrast(path: Path, asked: Asked) -> Part:
@@ -274,7 +289,7 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return (*told, *public.told)
+        return (*told, *public.told, *(() if trace is not None else (_NOT_NOTED,)))
 
     original = None
     if trace is not None and dataset is not None:
