@@ -38,7 +38,7 @@ demo: $(USE)
 	@$(BIN)/stratoscope demo -o demo
 
 # What needs no torch is tested without it; everything else with it.
-LIGHT := tests/trace tests/analysis tests/view tests/archive
+LIGHT := tests/trace tests/analysis tests/view tests/archive tests/publish
 test: lint chromium zarrita
 	PYTHONPATH=tests $(PYTEST) -p no_torch $(LIGHT)
 	$(PYTEST) $(LIGHT:%=--ignore=%)

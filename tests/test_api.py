@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,18 @@ def test_nothing_is_exported_or_withdrawn_by_accident() -> None:
 def test_every_export_can_be_used(name: str) -> None:
     assert callable(verb(name))
     assert verb(name).__name__ == name
+
+
+def test_the_verb_publish_is_not_hidden_by_the_folder_that_is_called_so() -> None:
+    """Whatever was imported before, and in a notebook that loads the package again after a change."""
+    lines = (
+        "import importlib, pickle, stratoscope, stratoscope.publish.levels",
+        "from stratoscope.publish import levels",
+        "assert callable(stratoscope.publish) and levels.PROMISES",
+        "importlib.reload(stratoscope)",
+        "assert pickle.loads(pickle.dumps(stratoscope.publish)) is stratoscope.publish",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

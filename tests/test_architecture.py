@@ -92,7 +92,15 @@ FOLDERS = {  # package -> its folders -> folders beside them that they import; f
         "peaks3d": {"choose", "sheet", "spec", "web"},
         "report": {"charts", "maps", "matplotlib", "sheet", "spec", "web"},
     },
-    "publish": {"attacks": set(), "audit": {"attacks", "pictures"}, "pictures": set(), "private": set()},
+    "publish": {
+        "attacks": set(),
+        "tokens": set(),
+        "profiles": {"attacks"},
+        "private": {"profiles"},
+        "pictures": {"tokens"},
+        "ledger": set(),
+        "audit": {"attacks", "pictures", "tokens"},
+    },
 }
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "gguf"}
 WITHOUT_TORCH = {

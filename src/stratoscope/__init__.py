@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 
 # the folder is called as the verb in it: Python puts it here when it is first imported, and not again
 import_module("stratoscope.publish")
-del globals()["publish"]
+globals().pop("publish", None)
 
 
 def __getattr__(name: str) -> Any:

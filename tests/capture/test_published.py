@@ -11,7 +11,7 @@ import pytest
 import stratoscope
 from stratoscope import names
 from stratoscope.publish.fields import listed
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.traces import told
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tiny import ALL_FAMILIES, TEXTS, byte_tokenizer, tiny
 
 from stratoscope import capture, names, open_trace
 from stratoscope.errors import CaptureError, ModelError
-from stratoscope.names import ATTENTION, QUANTITIES, SUMMARIES
+from stratoscope.names import ATTENTION, LOGITS, QUANTITIES, SUMMARIES
 from stratoscope.recorder.input.grouping import ANY_LENGTH, EQUAL_LENGTH
 from stratoscope.recorder.observe import Observer
 from stratoscope.recorder.proof import together
@@ -91,6 +91,23 @@ def test_full_replays_every_prompt_from_disk(tmp_path: Path) -> None:
     assert set(full["largest_differences"]) == set(trace.data_vars) - {"peak_neuron"}
     assert "eager replay of 5 prompts within" in trace.attrs["receipt"]["receipt_line"]
     assert stages[-1] == "verifying"
+
+
+def test_the_final_norm_is_replayed_at_the_answer_position_of_prompts_with_an_answer(tmp_path: Path) -> None:
+    options = {"record": (LOGITS,), "targets": ["a"], "generate": 2, "openers": ()}
+    trace = run(tmp_path / "t", prompts=TEXTS[:2], verify="full", **options)
+    assert trace.attrs["receipt"]["replays"][-1]["largest_differences"]["final_scale"] < 1e-5
+
+
+def test_a_number_of_the_whole_prompt_that_differs_is_told_without_a_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays["final_scale"] = arrays["final_scale"] * 2
+
+    tamper(monkeypatch, change)
+    with pytest.raises(CaptureError, match=r"^prompt p\d+: factor of the final norm differs"):
+        run(tmp_path / "t", record=(LOGITS,), targets=["a"], prompts=TEXTS[:2], openers=())
 
 
 def test_a_token_without_any_residual_stream_is_replayed_in_silence(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 
 
 @dataclass(frozen=True)

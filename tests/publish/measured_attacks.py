@@ -18,7 +18,7 @@ from stratoscope.publish.attacks.attacks import attacks_on
 from stratoscope.publish.attacks.look_up import look_up
 from stratoscope.publish.attacks.outcome import Attack
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.words import listed
 
 NEURONS, LOOK_ALIKE = "aggregate --neurons", "look-alike"

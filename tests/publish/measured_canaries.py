@@ -19,7 +19,7 @@ PROMPTS = 120  # of a simulated trace; of each class 36 differ
 
 def canaries(lab: Lab) -> Measured:
     """Publish copies with markers in them as every kind of input, and look for them."""
-    from stratoscope.publish.audit.canary import canaries as tried
+    from stratoscope.publish.audit.canary.canary import canaries as tried
 
     trace = stratoscope.simulate(prompts=PROMPTS, layers=4, d_model=32, d_ff=64, heads=4)
     found: dict[str, dict[str, Canary]] = {}

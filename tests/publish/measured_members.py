@@ -18,7 +18,7 @@ from stratoscope.publish.attacks.class_means import OF_NEURONS, PROFILES, ClassM
 from stratoscope.publish.attacks.membership import scores
 from stratoscope.publish.averaged import KIND, NEURONS, PROMPT_CLASS, USUAL
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.arrays import Floats, Ints
 
 SIZES = (20, 50, 100)  # prompts of a class

@@ -11,7 +11,7 @@ from measured_members import ALL_LEVELS, SIZES, Outcome, Pool, alike, by_rows, l
 from measuring import FOLDER, Claim, Lab, Measured, Table, interval, number, share
 
 from stratoscope import defaults
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.arrays import Floats
 
 WITH_ROWS = "provenance, no-text"

@@ -13,7 +13,7 @@ from stratoscope.publish.attacks.differencing import only_in_one
 from stratoscope.publish.attacks.outcome import Attack
 from stratoscope.publish.attacks.permutation import match, permutation_attack
 from stratoscope.publish.attacks.weights import column_norms, column_products, weight_attacks
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.prompts import Prompts
 
 

@@ -20,11 +20,11 @@ from class_traces import different, trace_of
 
 import stratoscope
 from stratoscope import names
-from stratoscope.publish.audit.allowed import UNLISTED
+from stratoscope.publish.audit.allowed.allowed import UNLISTED
 from stratoscope.publish.audit.audit import audit
-from stratoscope.publish.audit.needles import IDS, LINKS, PROMPTS, RUNS, VALUES, of_original
 from stratoscope.publish.audit.outcome import NOT_FOUND, Audit
-from stratoscope.publish.audit.own_words import OwnWords
+from stratoscope.publish.audit.search.needles import IDS, LINKS, PROMPTS, RUNS, VALUES, of_original
+from stratoscope.publish.audit.search.own_words import OwnWords
 from stratoscope.trace.write.from_dataset import write_dataset
 
 SECRET = "kalimba-Überzug-4711@quokkamail.example"

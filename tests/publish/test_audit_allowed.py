@@ -12,12 +12,12 @@ from class_traces import different, trace_of
 
 import stratoscope
 from stratoscope.analysis.results.result import store_result
-from stratoscope.publish.audit.allowed import kind_of, unlisted
+from stratoscope.publish.audit.allowed.allowed import kind_of, unlisted
 from stratoscope.publish.audit.audit import audit
 from stratoscope.publish.audit.outcome import NOT_FOUND
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.write.from_dataset import write_dataset
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import xarray as xr
 
 import stratoscope
-from stratoscope.doors.commands.audit import attack_rows
+from stratoscope.doors.commands.audit import attack_rows, left_open
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.publish.attacks.outcome import Attack, Share, not_run
 from stratoscope.publish.audit.attacked import judged
@@ -55,6 +56,16 @@ def test_the_last_line_names_what_succeeds_and_nothing_that_the_level_says_itsel
     assert said("found").found
     _, (row,) = attack_rows(said("found").attacks)
     assert row == ("look-up", "40 tokens", "70.0 % (60.0 % to 80.0 %)", "50.0 % (50.0 % to 50.0 %)", "found")
+
+
+def test_of_several_files_each_attack_says_on_which_and_what_the_level_leaves_open_is_said_in_words() -> None:
+    members = replace(attack("membership", 0.6), at_one_percent=attack("", 0.6).recovered)
+    both = [Attacked("a", attack("look-up", 0.6), "as the level says"), Attacked("b", members, "as the level says")]
+    columns, rows = attack_rows(both)
+    assert (columns[0], rows[0][0], rows[1][0]) == ("on", "a", "b")
+    assert rows[1][3].startswith("AUC 0.70 (0.60")  # no share of prompts
+    assert left_open(both).endswith("does not promise against: look-up 70.0 %; membership AUC 0.70.")
+    assert left_open([Attacked("a", attack("look-up", 0.6), "found")]) == ""
 
 
 def test_every_attack_is_made_on_a_written_trace_and_those_that_cannot_be_say_why(

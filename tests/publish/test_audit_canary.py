@@ -13,9 +13,9 @@ import stratoscope
 from stratoscope.errors import UsageError
 from stratoscope.names import LEVELS, NO_TEXT, PROVENANCE, Level
 from stratoscope.progress import silent
-from stratoscope.publish.audit import canary, canary_inputs
 from stratoscope.publish.audit.audit import CANARIES, audit
-from stratoscope.publish.audit.canaries import OF_A_KIND, Canaries
+from stratoscope.publish.audit.canary import canary, inputs
+from stratoscope.publish.audit.canary.markers import OF_A_KIND, Canaries
 
 TWENTY = {"prompts": 120, "layers": 2, "d_model": 16, "d_ff": 32, "heads": 2, "record": "norms,peaks"}
 
@@ -37,9 +37,9 @@ def tried(dataset: xr.Dataset, level: Level, kinds: Sequence[str]) -> None:
 def test_no_marker_comes_through_in_a_trace_a_table_or_a_picture(
     small: xr.Dataset, monkeypatch: pytest.MonkeyPatch, level: Level
 ) -> None:
-    files = [one for one in canary_inputs._FILES if one[0] in ("CSV", "PNG")]
-    monkeypatch.setattr(canary_inputs, "_FILES", files)
-    monkeypatch.setattr(canary_inputs, "_FOLDERS", ())
+    files = [one for one in inputs._FILES if one[0] in ("CSV", "PNG")]
+    monkeypatch.setattr(inputs, "_FILES", files)
+    monkeypatch.setattr(inputs, "_FOLDERS", ())
     tried(small, level, ["trace", "CSV", "PNG"])
 
 
@@ -60,8 +60,8 @@ def test_a_marker_that_comes_through_is_told(
         return out
 
     monkeypatch.setattr(canary, "_published", copied)
-    monkeypatch.setattr(canary_inputs, "_FILES", ())
-    monkeypatch.setattr(canary_inputs, "_FOLDERS", ())
+    monkeypatch.setattr(inputs, "_FILES", ())
+    monkeypatch.setattr(inputs, "_FOLDERS", ())
     write_dataset(small, tmp_path / "a.trace")
     found = audit(tmp_path / "a.trace", original=tmp_path / "a.trace", canary=True, level=NO_TEXT)
     (one,) = [one for one in found.findings if one.kind == CANARIES]

@@ -11,9 +11,9 @@ import numcodecs
 import pytest
 
 from stratoscope.errors import InputError
-from stratoscope.publish.audit import pdf, unpack
-from stratoscope.publish.audit.allowed import UNLISTED
+from stratoscope.publish.audit.allowed.allowed import UNLISTED
 from stratoscope.publish.audit.audit import audit
+from stratoscope.publish.audit.search import pdf, unpack
 
 SAID = b'{"published": {"level": "no-text", "promise": "p"}}\n'
 

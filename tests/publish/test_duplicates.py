@@ -9,7 +9,7 @@ import pytest
 from class_traces import different, trace_of
 
 from stratoscope.errors import InputError
-from stratoscope.publish.duplicates import clusters, duplicates, neighbours
+from stratoscope.publish.profiles.duplicates import clusters, duplicates, neighbours
 
 WORDS = [
     "the",

@@ -13,9 +13,17 @@ import stratoscope
 from stratoscope import names
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
-from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, kept, listed
+from stratoscope.publish.fields import (
+    FIELDS,
+    OF_PRIVATE_MODEL,
+    OF_WEIGHTS,
+    attribute_names,
+    conforms,
+    kept,
+    listed,
+)
 from stratoscope.publish.private.centre import KNOWN
-from stratoscope.publish.traces import told
+from stratoscope.publish.tokens.traces import told
 from stratoscope.recorder.plan import CapturePlan
 from stratoscope.trace.format import schema
 

@@ -22,9 +22,9 @@ import stratoscope
 from stratoscope import disk, names
 from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
-from stratoscope.publish.ledger import ENDING, Ledger
-from stratoscope.publish.overlap import Published
-from stratoscope.publish.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.ledger.ledger import ENDING, Ledger
+from stratoscope.publish.ledger.overlap import Published
+from stratoscope.publish.ledger.prompt_keys import Contents, prompt_contents
 from stratoscope.trace.prompts import Prompts
 
 CONTENTS = [frozenset({f"prompt {number}".encode()}) for number in range(40)]
@@ -47,7 +47,8 @@ def test_one_prompt_less_is_refused_with_how_many_and_where(ledger: Ledger) -> N
     with pytest.raises(InputError) as refusal:
         ledger.record(MEANS, CONTENTS[:19])
     assert refusal.value.what.startswith("19 of these 19 prompts were published at aggregate on ")
-    assert refusal.value.what.endswith("line 2 of words.published.jsonl")
+    assert refusal.value.what.endswith("(line 2)")
+    assert refusal.value.where.endswith("words.published.jsonl")
     assert "--allow-overlap" in refusal.value.fix
     assert "mean of 1 prompt exactly, to about 1e-6" in refusal.value.fix
     assert ledger.path.read_bytes() == before
@@ -120,7 +121,7 @@ def test_a_prompt_is_known_in_a_part_in_a_csv_file_and_under_another_model(trace
     of_csv = prompt_contents(stratoscope.import_csv(tmp_path / "one.csv"))
     other = prompt_contents(trace.assign_coords(token_id=("token", trace["token_id"].values + 7)))
     for name, contents in (("part.trace", part), ("one.csv", of_csv), ("other.trace", other)):
-        with pytest.raises(InputError, match=f"{len(contents)} of these .* line 2 of whole.published.jsonl"):
+        with pytest.raises(InputError, match=rf"whole.published.jsonl: {len(contents)} of these .* \(line 2\)"):
             Ledger.beside(tmp_path / name).check(MEANS, contents)
 
 
@@ -206,8 +207,8 @@ import os, signal, sys
 from pathlib import Path
 from stratoscope import disk
 from stratoscope.errors import InputError
-from stratoscope.publish.ledger import Ledger
-from stratoscope.publish.overlap import Published
+from stratoscope.publish.ledger.ledger import Ledger
+from stratoscope.publish.ledger.overlap import Published
 folder, kill_at, first, last = Path(sys.argv[1]), *map(int, sys.argv[2:])
 steps = 0
 def step(operation, path):
@@ -267,7 +268,7 @@ def test_of_two_programs_that_publish_at_once_one_is_refused(tmp_path: Path) -> 
     said = [process.communicate()[1].decode() for process in both]
     assert sorted(process.returncode for process in both) == [0, 1]
     assert "published at aggregate" in "".join(said) or "another process is writing" in "".join(said)
-    with pytest.raises(InputError, match=r"20 of these 20 prompts were published .* line 2"):
+    with pytest.raises(InputError, match=r"20 of these 20 prompts were published .* \(line 2\)"):
         Ledger.beside(tmp_path / "words.trace").check(MEANS, CONTENTS[:20])
 
 

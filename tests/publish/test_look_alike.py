@@ -17,8 +17,8 @@ import stratoscope
 from stratoscope import names
 from stratoscope.analysis.results.result import store_result
 from stratoscope.errors import InputError
-from stratoscope.publish.duplicates import duplicates
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.duplicates import duplicates
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.recorder.simulated.published import TAKEN
 from stratoscope.recorder.simulated.vocabulary import WORDS
 

@@ -25,8 +25,8 @@ from stratoscope.publish.pictures import page, pdf, pdf_objects, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.pictures.keys import KEYS, kept_values
-from stratoscope.publish.profiles import class_profiles
-from stratoscope.publish.traces import published_trace
+from stratoscope.publish.profiles.profiles import class_profiles
+from stratoscope.publish.tokens.traces import published_trace
 from stratoscope.view.matplotlib.render import render
 from stratoscope.view.peaks3d.build import peaks_spec
 from stratoscope.view.report import contents_of
@@ -283,6 +283,7 @@ def test_at_aggregate_the_class_profile_stands_in_the_place_of_single_tokens(
     public = public_picture(tmp_path / "a.svg", "aggregate", trace=simulated, profiles=profiles)
     public.write(tmp_path / "b.svg", overwrite=False)
     assert public.quantities == ("attn_write_ratio",)
+    assert "no token and no prompt is drawn" in "".join(public.told)
     assert said_by(tmp_path / "b.svg")["provenance"]["published"] == "aggregate"
     assert found_in(tmp_path / "b.svg", ["about 30 prompts", "No single prompt is shown"])
     assert not found_in(tmp_path / "b.svg", ["critical-1", simulated.attrs["uuid"]])

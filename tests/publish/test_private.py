@@ -22,7 +22,7 @@ from stratoscope.publish.private.lower_bound import bound_of, epsilon_at_least, 
 from stratoscope.publish.private.noise import GRID, Mechanism, calibrated, on_grid
 from stratoscope.publish.private.plan import planned
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.prompts import Prompts
 

@@ -17,8 +17,9 @@ from stratoscope.analysis.results.result import notes_in, warnings_in
 from stratoscope.analysis.values.tables import has_cells, rank_of
 from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
+from stratoscope.publish.model import public_model
 from stratoscope.publish.private.private import private_profiles
-from stratoscope.publish.profiles import class_profiles, public_model
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.words import number
 
 TWO = ["calm"] * 34 + ["stormy"] * 40

@@ -17,7 +17,7 @@ from stratoscope import names
 from stratoscope.doors import cli
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.profiles import class_profiles
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.view.report.profiles_charts import OTHERS, grouped, means_in
 from stratoscope.view.report.save import contents_of
 from stratoscope.view.spec.charts import Line

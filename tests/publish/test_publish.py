@@ -16,7 +16,7 @@ from stratoscope.publish.explained import explained
 from stratoscope.publish.inputs import kind_of
 from stratoscope.publish.levels import PROMISES
 from stratoscope.publish.publish import explain_publication
-from stratoscope.publish.traces import published_trace, told
+from stratoscope.publish.tokens.traces import published_trace, told
 from stratoscope.trace.write.from_dataset import write_dataset
 
 ONE = "mlp_write_ratio"  # quantity: of more, the figures cost time
@@ -190,6 +190,31 @@ def test_every_name_of_the_original_is_explained_once(simulated: xr.Dataset) -> 
 def test_before_anything_is_averaged_it_is_said_what_would_be(folder: Path) -> None:
     found = {row.name: row.what for row in explain_publication(folder / "mine.trace", level="aggregate").rows}
     assert (found["mlp_write_ratio"], found["peak_neuron"], found["text"]) == ("averaged", "left out", "left out")
+
+
+def test_it_is_said_beforehand_of_what_no_means_are_published_and_what_would_be_refused(
+    folder: Path, simulated: xr.Dataset, tmp_path: Path
+) -> None:
+    few = explain_publication(folder / "mine.trace")
+    assert "2 prompts that differ" in few.refused
+    assert "reads them back" in few.refused  # no advice to publish more without what that gives away
+    write_dataset(simulated, tmp_path / "enough.trace")
+    enough = explain_publication(tmp_path / "enough.trace")
+    what = {row.name: row.what for row in enough.rows}
+    assert enough.refused == ""
+    assert (what["mlp_write_ratio"], what["resid_cos"], what["prompt_mean"]) == ("averaged", "left out", "left out")
+
+
+def test_names_that_go_out_as_they_are_are_told(folder: Path, tmp_path: Path) -> None:
+    whole = " ".join(stratoscope.publish(folder / "mine.trace", tmp_path / "a.trace", level="provenance").told)
+    assert "ids of prompts are published as they are: critical-1, neutral-1, critical-2 and 1 more" in whole
+    textless = " ".join(stratoscope.publish(folder / "mine.trace", tmp_path / "b.trace", level="no-text").told)
+    assert "names of classes are published as they are: critical, neutral." in textless
+    assert "ids of prompts" not in textless
+
+
+def test_a_dataset_is_not_taken_for_a_list_of_paths(simulated: xr.Dataset, tmp_path: Path) -> None:
+    assert "Write it to a file first" in _refused(simulated, tmp_path / "p.trace")  # type: ignore[arg-type]
 
 
 def test_the_command_explains_publishes_and_says_what_it_promises(folder: Path, tmp_path: Path) -> None:

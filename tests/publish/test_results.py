@@ -21,8 +21,8 @@ from stratoscope.analysis.results.again import KINDS as ON_DISK
 from stratoscope.analysis.results.result import store_result
 from stratoscope.errors import InputError
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.result_fields import COLUMNS, KINDS
-from stratoscope.publish.results import compared_classes, published_result, unlisted
+from stratoscope.publish.tokens.result_fields import COLUMNS, KINDS
+from stratoscope.publish.tokens.results import compared_classes, published_result, unlisted
 from stratoscope.recorder.simulated.vocabulary import WORDS
 from stratoscope.view.report.save import contents_of
 

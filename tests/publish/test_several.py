@@ -11,7 +11,7 @@ import xarray as xr
 import stratoscope
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import Level
-from stratoscope.publish.ledger import ENDING
+from stratoscope.publish.ledger.ledger import ENDING
 from stratoscope.publish.publish import explain_publication
 from stratoscope.trace.write.from_dataset import write_dataset
 
@@ -93,7 +93,9 @@ def test_a_picture_is_drawn_again_of_the_trace_that_it_was_drawn_of(made: Path, 
     other = tmp_path / "other.trace"
     stratoscope.simulate(other, prompts=2, layers=2, d_model=16, d_ff=32, heads=2)
     picture, traces = made / "quentin-heatmap.png", [other, made / "quentin.trace"]
-    assert stratoscope.publish(picture, tmp_path / "p.png", level="no-text", trace=traces).told == ()
+    assert stratoscope.publish(picture, tmp_path / "p.png", level="no-text", trace=traces).told == (
+        "The names of classes are published as they are: critical, neutral.",
+    )
     with pytest.raises(StratoscopeError, match="not drawn of this trace"):
         stratoscope.publish(picture, tmp_path / "q.png", level="no-text", trace=other)
     with pytest.raises(StratoscopeError, match="only drawn anew"):

@@ -16,7 +16,7 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, PROVENANCE, Level
 from stratoscope.publish.fields import OF_WEIGHTS
 from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.traces import published_trace, told, write_published
+from stratoscope.publish.tokens.traces import published_trace, told, write_published
 from stratoscope.trace.info.facts import info_text
 from stratoscope.trace.labels import object_array
 

@@ -116,6 +116,12 @@ def test_what_is_in_view_falls_from_all_of_it_to_what_is_covered() -> None:
     assert (panel.there == 1.0).all()
 
 
+def test_a_picture_of_a_published_trace_says_what_that_promises() -> None:
+    said = {"level": "no-text", "promise": "Not readable by eye."}
+    sheet = laid_out(route_trace(5).assign_attrs(published=said))[2]
+    assert "Published at the level no-text: Not readable by eye." in words(sheet)
+
+
 def test_the_end_of_the_ways_is_marked() -> None:
     spec, _, sheet = laid_out(route_trace(9, layers=3))
     accent = spec.colours.themes["dark"].accent

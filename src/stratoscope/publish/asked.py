@@ -9,12 +9,11 @@ from typing import Any
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError, refuse_unknown
-from stratoscope.names import AGGREGATE, LEVELS, NO_TEXT, PRIVATE, PROVENANCE, Level
+from stratoscope.names import AGGREGATE, LEVELS, PRIVATE, Level
 from stratoscope.progress import Progress, silent
+from stratoscope.publish.levels import OF_MEANS
 from stratoscope.trace.format.schema import PUBLISHED
 
-WITH_TOKENS = (PROVENANCE, NO_TEXT)  # levels that keep a trace token by token
-OF_MEANS = (AGGREGATE, PRIVATE)  # levels that keep means over a class
 _NOT_OFFERED = {
     "coarse": "from two bits of each number 80 % of the tokens came back",
     "permuted": "from other text of its kind 79 % of all neurons were put back in their places",

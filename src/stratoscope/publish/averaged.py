@@ -12,6 +12,7 @@ from stratoscope import names
 from stratoscope.analysis.contrast.profiles import prompt_profiles
 from stratoscope.errors import InputError, choices
 from stratoscope.trace.arrays import Floats, Ints
+from stratoscope.trace.notes import INFO, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.trace.quantity_names import quantity_named
 
@@ -42,6 +43,7 @@ PROFILED = (  # … and all of which they can be: sizes of each token in each la
 )
 NEURONS = "prompt_mean"  # the quantity of single neurons; their extremes are never published
 LOG, LINEAR = "log2", "linear"
+FIRST_TOKENS = Note("L05", INFO, "First tokens are left out of every mean.")
 
 
 def profiled(dataset: xr.Dataset, quantities: Sequence[str] | None = None) -> tuple[str, ...]:

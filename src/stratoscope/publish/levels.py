@@ -11,6 +11,10 @@ from stratoscope.trace.notes import WARNING, Note
 from stratoscope.version import __version__
 from stratoscope.words import number
 
+WITH_TOKENS: tuple[Level, ...] = (names.PROVENANCE, names.NO_TEXT)  # levels that keep a trace token by token
+OF_MEANS: tuple[Level, ...] = (names.AGGREGATE, names.PRIVATE)  # levels that keep means over a class, with a promise
+
+WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
 NOISE = "L31"  # line of the notes that say how much noise there is, which hides what is small
 
 PROMISES: Mapping[Level, str] = {
@@ -43,4 +47,13 @@ def is_published(said: object) -> bool:
 
 def promise(level: Level, said: str = "") -> Note:
     """The note on every picture and page of what is published."""
-    return Note("L16", WARNING, f"Published at the level {level}: {said or PROMISES[level]}")
+    return Note("L16", WARNING, f"{_begin(level)}{said or PROMISES[level]}")
+
+
+def is_promise(text: str, level: Level) -> bool:
+    """Whether the words of a note are the promise of a level, with numbers or without."""
+    return text.startswith(_begin(level))
+
+
+def _begin(level: Level) -> str:
+    return f"Published at the level {level}: "

@@ -7,14 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
-from stratoscope.publish.asked import WITH_TOKENS, Asked, refuse_again
-from stratoscope.publish.explained import Explanation, explained, explained_picture, explained_result
+from stratoscope.publish.asked import Asked, refuse_again
+from stratoscope.publish.explained import (
+    Explanation,
+    classes_named,
+    explained,
+    explained_picture,
+    explained_result,
+)
 from stratoscope.publish.inputs import Kind, kind_of
-from stratoscope.publish.levels import NOISE
+from stratoscope.publish.levels import NOISE, WITH_TOKENS, is_promise
 from stratoscope.publish.pictures.keys import KEYS
+from stratoscope.trace.notes import WARNING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,8 +127,17 @@ def explanation_of(path: Path, asked: Asked) -> Explanation:
         return explained_picture(keys, asked.level, drawn_anew=trace is not None)
     dataset = _opened(path, asked)
     if asked.level not in WITH_TOKENS:
-        return explained(dataset, None, asked.level)
+        return _explained_means(dataset, asked)
     return explained(dataset, _rows(dataset, asked) if kind == inputs.CSV else _tokens(dataset, asked), asked.level)
+
+
+def _explained_means(dataset: xr.Dataset, asked: Asked) -> Explanation:
+    """What becomes of a trace of which class means are published, or why none are: they are made, and not kept."""
+    try:
+        averaged = means_of(dataset, asked, asked.quantities).attrs["parameters"]["quantity"]
+    except StratoscopeError as error:
+        return replace(explained(dataset, None, asked.level), refused=str(error))
+    return explained(dataset, None, asked.level, averaged=averaged)
 
 
 def _opened(path: Path, asked: Asked) -> xr.Dataset:
@@ -136,19 +152,19 @@ def _opened(path: Path, asked: Asked) -> xr.Dataset:
 
 
 def _tokens(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
-    from stratoscope.publish.traces import published_trace
+    from stratoscope.publish.tokens.traces import published_trace
 
     return published_trace(dataset, asked.level, chat_template=asked.chat_template, private_model=asked.private_model)
 
 
 def _rows(dataset: xr.Dataset, asked: Asked) -> xr.Dataset:
-    from stratoscope.publish.csv_files import published_csv
+    from stratoscope.publish.tokens.csv_files import published_csv
 
     return published_csv(dataset, asked.level, private_model=asked.private_model)
 
 
 def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    from stratoscope.publish.traces import write_published
+    from stratoscope.publish.tokens.traces import write_published
     from stratoscope.trace.format import place
 
     public = _tokens(dataset, asked)
@@ -167,7 +183,7 @@ def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
 
 
 def _table(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    from stratoscope.publish.csv_files import refuse_place, write_csv
+    from stratoscope.publish.tokens.csv_files import refuse_place, write_csv
 
     public = _rows(dataset, asked)
 
@@ -193,9 +209,7 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
             f"Whoever has these can solve for columns of the model's weights: {which}. If its weights are private, "
             "use --private-model."
         )
-    if explanation.classes:
-        found.append(f"The names of classes are published as they are: {', '.join(explanation.classes)}.")
-    return tuple(found)
+    return (*found, *explanation.named)
 
 
 # --- results and pictures ---------------------------------------------------------------------------------------------
@@ -231,11 +245,14 @@ def _made_of(result: xr.DataTree, asked: Asked) -> Original | None:
 def _contrast(path: Path, asked: Asked) -> Part:
     """Of a contrast the means of its classes, which are made of its trace."""
     from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import compared_classes
+    from stratoscope.publish.tokens.results import compared_classes
 
     original = open_result(path)
     refuse_again(original.attrs, asked.level, path)
-    classes, quantities = compared_classes(original)
+    try:
+        classes, quantities = compared_classes(original)
+    except InputError as error:
+        raise InputError(error.what, where=str(path), fix=error.fix) from None
     uuid = original.attrs["sources"][0].get("uuid")
     trace, dataset = _trace_with(uuid, asked)
     if trace is None or dataset is None:
@@ -249,7 +266,7 @@ def _contrast(path: Path, asked: Asked) -> Part:
 def _results(path: Path, asked: Asked) -> tuple[xr.DataTree, xr.DataTree]:
     """A Result, and what is published of it."""
     from stratoscope.analysis.results.result import open_result
-    from stratoscope.publish.results import published_result
+    from stratoscope.publish.tokens.results import published_result
 
     original = open_result(path)
     refuse_again(original.attrs, asked.level, path)
@@ -284,12 +301,17 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
         trace, dataset, public = None, None, public_of(None)  # it loses who and where all the same
         told = (f"{path.name} is not drawn anew: it {error.what}.",)
 
+    named: tuple[str, ...] = ()
+    if dataset is not None:
+        kept = _tokens(dataset, asked) if asked.level in WITH_TOKENS else None
+        named = explained(dataset, kept, asked.level).named
+
     def check(out: Path) -> None:
         public.check(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return (*told, *public.told, *(() if trace is not None else (_NOT_NOTED,)))
+        return (*told, *public.told, *named, *(() if trace is not None else (_NOT_NOTED,)))
 
     original = None
     if trace is not None and dataset is not None:
@@ -347,18 +369,18 @@ def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:
     """Which prompts class means are made of."""
     import numpy as np
 
-    from stratoscope.publish.classes import members
+    from stratoscope.publish.profiles.classes import members
 
     return np.concatenate([*members(dataset, asked.prompt_class).values()])
 
 
 def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None) -> xr.DataTree:
     """The class profiles of a trace at the level that is asked for."""
-    from stratoscope.publish.traces import model_told
+    from stratoscope.publish.model import model_told
 
     dataset = dataset.assign_attrs(model=model_told(dataset.attrs.get("model"), private=asked.private_model))
     if asked.level == AGGREGATE:
-        from stratoscope.publish.profiles import class_profiles
+        from stratoscope.publish.profiles.profiles import class_profiles
 
         return class_profiles(
             dataset,
@@ -386,10 +408,11 @@ def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None
 def told_of_means(result: xr.DataTree) -> tuple[str, ...]:
     """What a person should know about class profiles: how many prompts, how much noise, and what is warned of."""
     table = result["classes"].to_dataset()
-    counts = zip(table["prompt_class"].values.tolist(), table["prompts"].values.tolist(), strict=True)
+    classes = [str(name) for name in table["prompt_class"].values.tolist()]
+    counts = zip(classes, table["prompts"].values.tolist(), strict=True)
+    named = [classes_named(classes)] if any(classes) else []
     about = "; ".join(f"{name or 'all prompts'}: about {count} prompts" for name, count in counts) + "."
     noise = [one["text"] for one in result.attrs["notes"] if one["id"] == NOISE]
-    warned = [
-        one["text"] for one in result.attrs["notes"] if one["severity"] == "warning" and "Published" not in one["text"]
-    ]
-    return (*(noise or [about]), *warned)
+    warned = [one["text"] for one in result.attrs["notes"] if one["severity"] == WARNING]
+    warned = [text for text in warned if not is_promise(text, result.attrs["summary"]["level"])]  # which is told first
+    return (*(noise or [about]), *warned, *named)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from stratoscope import defaults
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, UsageError
 from stratoscope.names import PRIVATE, Level
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.asked import OF_MEANS, Asked
+from stratoscope.publish.asked import Asked
 from stratoscope.publish.explained import Explanation
 from stratoscope.publish.inputs import FOLDER, Kind, kind_of
-from stratoscope.publish.ledger import Ledger
-from stratoscope.publish.levels import PROMISES, private_promise
-from stratoscope.publish.overlap import Published
+from stratoscope.publish.ledger.ledger import Ledger
+from stratoscope.publish.ledger.overlap import Published
+from stratoscope.publish.ledger.prompt_keys import Contents, prompt_contents
+from stratoscope.publish.levels import OF_MEANS, PROMISES, private_promise
 from stratoscope.publish.parts import Original, explanation_of, part_of
-from stratoscope.publish.prompt_keys import Contents, prompt_contents
 from stratoscope.publish.several import refuse_folder, several
 from stratoscope.words import agreeing
 
@@ -187,6 +187,8 @@ def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | No
     """The paths that a person gave, one or several or none."""
     if given is None:
         return ()
+    if isinstance(given, Mapping):  # a Dataset or a Result, which would be taken for a list of paths
+        raise UsageError("is no path", where="publish", fix="Write it to a file first, and give the path of that.")
     return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
 
 

@@ -15,7 +15,7 @@ from stratoscope.names import PRIVATE
 from stratoscope.publish import inputs
 from stratoscope.publish.asked import Asked
 from stratoscope.publish.inputs import kind_of
-from stratoscope.publish.ledger import ENDING
+from stratoscope.publish.ledger.ledger import ENDING
 from stratoscope.publish.parts import Original, Part, part_of
 
 _FOLDER = replacing.Kind("publication", "", lambda _: False, lambda *_: False, InputError)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 INFO, WARNING = "info", "warning"
-PUBLISHED_WITHOUT = "It was published without ids of tokens: take the original."  # what to do where they are needed
+_PUBLISHED_WITHOUT = "It was published without ids of tokens: take the original."  # what to do where they are needed
 KNOWN = frozenset(f"L{line:02d}" for line in range(1, 36))  # the lines of docs/pitfalls.md
 MOST_NOTES = 50  # that a picture or a result takes over from one trace
 LONGEST_NOTE, _LONGEST_ID = 1_000, 20  # characters of each; a recording has a dozen, of a few hundred characters
@@ -53,6 +53,9 @@ class Note:
         return {"id": self.id, "severity": self.severity, "text": self.text}
 
 
+SIMULATED_DATA = Note("L16", WARNING, "Simulated data: no model made these numbers.")
+
+
 def read_notes(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Note, ...]:
     """Notes as they are stored in attributes."""
     return tuple(Note(str(one["id"]), str(one["severity"]), str(one["text"])) for one in stored or ())
@@ -65,7 +68,7 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
     """
     notes = _bounded(read_notes(dataset.attrs.get("notes")))
     if dataset.attrs.get("source") == names.SIMULATED and not any(note.id == "L16" for note in notes):
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+        notes.append(SIMULATED_DATA)
     if promise := promise_of(dataset.attrs):
         notes.append(Note("L16", INFO, promise))
     if part := part_of(dataset.attrs.get("plan")):
@@ -85,6 +88,13 @@ def promise_of(attrs: Mapping[Any, Any]) -> str:
     if not said or not all(isinstance(one, str) for one in said):
         return ""
     return _beginning(f"Published at the level {said[0]}: {said[1]}")
+
+
+def recorded_anew(attrs: Mapping[Any, Any], record: str) -> str:
+    """What to do where ids of tokens are needed that a trace lacks: `record` it, unless publishing took them."""
+    published = attrs.get(PUBLISHED)
+    without = isinstance(published, Mapping) and published.get("level") == names.NO_TEXT
+    return _PUBLISHED_WITHOUT if without else record
 
 
 def _bounded(notes: tuple[Note, ...]) -> list[Note]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
+from stratoscope.trace.format.attributes import object_in
 from stratoscope.words import counted
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _said(dataset: xr.Dataset) -> dict[str, str]:
     attrs = dataset.attrs
     if attrs.get("source") != names.REAL:
         return {}
-    model, plan, receipt, software = (_mapping(attrs.get(key)) for key in ("model", "plan", "receipt", "software"))
+    model, plan, receipt, software = (object_in(attrs.get(key)) for key in ("model", "plan", "receipt", "software"))
     found: dict[str, Any] = {"dtype": model.get("dtype")}
     found |= {words: plan[key] for key, words in _PLAN.items() if key in plan}
     found |= {words: receipt[key] for key, words in _RECEIPT.items() if key in receipt}
@@ -81,10 +82,6 @@ def _said(dataset: xr.Dataset) -> dict[str, str]:
 def _same_prompts(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether both hold the same tokens of the same prompts, so that their batches were the same."""
     return all(np.array_equal(a[name].values, b[name].values) for name in ("prompt", "token_id"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _in_words(value: Any) -> str:

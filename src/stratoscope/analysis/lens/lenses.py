@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.trace.lenses import is_half, is_of_part, lens_names, parts_of
-from stratoscope.trace.notes import PUBLISHED_WITHOUT, promise_of
+from stratoscope.trace.notes import recorded_anew
 from stratoscope.words import counted, listed
 
 if TYPE_CHECKING:
@@ -76,6 +76,6 @@ def lenses_of(dataset: xr.Dataset, command: str = _RECORD) -> Lenses:
         It holds none; the error names the command that records them.
     """
     if "lens_token" not in dataset:
-        fix = PUBLISHED_WITHOUT if promise_of(dataset.attrs) else f"Record it: `{command}`."
+        fix = recorded_anew(dataset.attrs, f"Record it: `{command}`.")
         raise InputError("what lenses read is not in this trace", fix=fix)
     return Lenses(lens_names(dataset.attrs.get("plan"), dataset["lens_token"].sizes["lens"]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from stratoscope.errors import InputError
 from stratoscope.trace.arrays import Ints
-from stratoscope.trace.notes import PUBLISHED_WITHOUT, promise_of
+from stratoscope.trace.notes import recorded_anew
 from stratoscope.trace.targets import TOKEN_TEXTS, TargetChoice, Targets
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def choose_target(dataset: xr.Dataset, wanted: TargetChoice) -> Chosen:
         The trace explains no target, or none of that text.
     """
     if "target_token" not in dataset:
-        fix = PUBLISHED_WITHOUT if promise_of(dataset.attrs) else RECORD
+        fix = recorded_anew(dataset.attrs, RECORD)
         raise InputError("it explains no target token", where="trace", fix=fix)
     targets, texts = Targets(dataset), token_texts(dataset)
     index = 0 if wanted is None else targets.find(wanted)

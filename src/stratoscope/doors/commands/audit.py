@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stratoscope.progress import Progress
+    from stratoscope.publish.attacks.outcome import Attack, Share
     from stratoscope.publish.audit.outcome import Attacked, Audit, Finding
 
 FOUND = 3  # exit status where something was found
@@ -133,7 +134,21 @@ def _tell(done: Audit) -> None:
     if rows := _finding_rows(done.findings):
         console.tell_text("\n" + table(("found", "what", "where", "what to do"), rows, right=(), width=width))
     console.tell_text("")
+    if left := left_open(done.attacks):
+        console.tell(left)
     console.tell(done.last_line)
+
+
+def left_open(attacks: Sequence[Attacked]) -> str:
+    """What was recovered although nothing is "found", since the level promises nothing against it; "" = nothing."""
+    said = [f"{one.attack.name} {_share(one.attack.recovered, one.attack)}" for one in attacks
+            if one.verdict == "as the level says" and one.attack.recovered is not None]  # fmt: skip
+    return f"Recovered all the same, which the level does not promise against: {'; '.join(said)}." if said else ""
+
+
+def _share(share: Share, attack: Attack) -> str:
+    """A share in words; of membership the area under the ROC curve, which is no share of prompts."""
+    return percent(share.value) if attack.at_one_percent is None else f"AUC {share.value:.2f}"
 
 
 def _finding_rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str]]:
@@ -170,9 +185,16 @@ def attack_rows(attacks: Sequence[Attacked]) -> tuple[tuple[str, ...], list[tupl
         if attack.recovered is None or attack.baseline is None:
             rows.append((attack.name, "", "", "", f"{one.verdict}: {attack.reason}"))
             continue
-        recovered, guess = (
-            f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
-            for share in (attack.recovered, attack.baseline)
-        )
+        recovered, guess = (_interval(share, attack) for share in (attack.recovered, attack.baseline))
         rows.append((attack.name, f"{attack.count:,} {attack.unit}", recovered, guess, one.verdict))
-    return ("attack", "of", "recovered", "without the file", "verdict"), rows
+    columns = ("attack", "of", "recovered", "without the file", "verdict")
+    if len({one.path for one in attacks}) < 2:
+        return columns, rows
+    return ("on", *columns), [(one.path, *row) for one, row in zip(attacks, rows, strict=True)]
+
+
+def _interval(share: Share, attack: Attack) -> str:
+    """A share with its interval, as `_share` says it."""
+    if attack.at_one_percent is not None:
+        return f"{_share(share, attack)} ({share.low:.2f} to {share.high:.2f})"
+    return f"{_share(share, attack)} ({percent(share.low)} to {percent(share.high)})"

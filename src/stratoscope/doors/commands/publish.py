@@ -122,6 +122,8 @@ def publish(
 def _tell(found: Explanation) -> None:
     """What goes and what stays, by the reason."""
     console.tell(f"{found.level}: {found.promise}")
+    if found.refused:
+        console.tell(f"It would be refused: {found.refused}")
     for what, title in _TITLES.items():
         rows = found.names(what)
         if rows:
@@ -130,5 +132,5 @@ def _tell(found: Explanation) -> None:
             console.tell(f"  {', '.join(held)}: {why}")
     for name, how in found.of_weights.items():
         console.tell(f"Private weights could be solved for: {name}: {how}; --private-model leaves it out.")
-    if found.classes:
-        console.tell(f"Names of classes, as they are: {', '.join(found.classes)}")
+    for sentence in found.named:
+        console.tell(sentence)

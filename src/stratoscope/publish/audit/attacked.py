@@ -15,6 +15,7 @@ from stratoscope.publish.attacks.attacks import attacks_on
 from stratoscope.publish.attacks.differencing import NAME as DIFFERENCING
 from stratoscope.publish.attacks.outcome import Attack
 from stratoscope.publish.audit.outcome import Attacked, Verdict
+from stratoscope.publish.averaged import KIND
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +43,7 @@ def opened_published(path: Path, kind: str) -> xr.Dataset | xr.DataTree | None:
             from stratoscope.analysis.results.result import open_result
 
             result = open_result(path)
-            return result if result.attrs["kind"] == "profiles" else None
+            return result if result.attrs["kind"] == KIND else None
     return None
 
 

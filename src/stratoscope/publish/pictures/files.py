@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from stratoscope import names
 from stratoscope.errors import InputError, first_line
 from stratoscope.names import Level
+from stratoscope.publish.levels import WITH_TOKENS
 from stratoscope.publish.pictures import page, pdf, png, svg
 from stratoscope.publish.pictures.about import About, NotOurs, read_about
 from stratoscope.publish.pictures.keys import at_level
@@ -31,7 +32,11 @@ _KEPT = (
     "The picture itself is as it was, and only what the file says beside it is rewritten. What is drawn on it stays: "
     "titles, names of prompts and of the model, the beginning of the trace's uuid. With --trace it is drawn anew."
 )
-_NEEDS_TRACE = "Give the trace that it was drawn of with --trace, or take --level provenance."
+_NEEDS_TRACE = (
+    "Give the trace that it was drawn of with --trace. Of a picture of CSV files: `stratoscope import` them, draw it "
+    "of that trace, and give that. At provenance alone the picture stays as it is, with all that can be read on it."
+)
+_PROFILES = "In the place of the picture stands the class profile of what it shows: no token and no prompt is drawn."
 _DRAW_AGAIN = "Draw it again with this version, or publish the trace."
 
 
@@ -182,7 +187,7 @@ def _public(
             what = f"a picture can be published at {level!r} only drawn anew"
             raise InputError(what, where=str(path), fix=_NEEDS_TRACE)
         return Public(suffix, _rewritten(data, kind, said, level), None, (_KEPT,), None, ())
-    if level in (names.PROVENANCE, names.NO_TEXT):
+    if level in WITH_TOKENS:
         again = redrawn(said, suffix, trace, level, path, private_model=private_model)
         prompts, quantities = shown_prompts(said, trace), shown_quantities(said)
     else:
@@ -191,8 +196,9 @@ def _public(
             fix = "Publish the trace at this level."
             raise InputError(f"cannot be published at {level!r}", where=str(path), fix=fix)
         again, prompts = drawn_profiles(said, suffix, profiles(trace, quantities)), None
+    told = () if level in (names.PROVENANCE, names.NO_TEXT) else (_PROFILES,)
     public = _rewritten(again.content, kind, _said(again.content, kind), level)
-    return Public(suffix, public, again.caption, (), prompts, quantities)
+    return Public(suffix, public, again.caption, told, prompts, quantities)
 
 
 def _rewritten(data: bytes, kind: _Format | None, said: About | ViewSpec, level: Level) -> bytes:

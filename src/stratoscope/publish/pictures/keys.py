@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.publish.levels import promise
+from stratoscope.publish.levels import is_promise, promise
 from stratoscope.publish.pictures.about import About, NotOurs
 from stratoscope.view.spec.document import Json, Packing, Unpacking, Values
 from stratoscope.view.spec.drawn_by import DrawnBy
-from stratoscope.view.spec.viewspec import Note, Provenance, ViewSpec
+from stratoscope.view.spec.viewspec import Provenance, ViewSpec
 
 Said = TypeVar("Said", bound=About | ViewSpec)
 
@@ -78,14 +78,8 @@ def at_level(said: Said, level: Level) -> Said:
         provenance=replace(provenance, published=level),
         drawn_by=drawn_by,
         parameters=parameters,
-        notes=said.notes if _promises(said.notes, level) else (*said.notes, promise(level)),
+        notes=said.notes if any(is_promise(one.text, level) for one in said.notes) else (*said.notes, promise(level)),
     )
-
-
-def _promises(notes: Sequence[Note], level: Level) -> bool:
-    """Whether the promise is among the notes, with numbers or without."""
-    begin = promise(level).text.partition(":")[0]
-    return any(note.text.startswith(begin) for note in notes)
 
 
 def kept_values(value: Json, level: Level, at: str = "") -> Json:

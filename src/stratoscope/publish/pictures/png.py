@@ -43,7 +43,7 @@ def rewritten(data: bytes, text: str) -> bytes:
     size = [body for kind, body in chunks if kind == b"pHYs" and _is_square(body)][:1]
     parts = [(b"IHDR", header), (b"tEXt", _KEYWORD + text.encode("ascii"))] if text else [(b"IHDR", header)]
     parts += [*((b"pHYs", body) for body in size), (b"IDAT", again), (b"IEND", b"")]
-    return _BEGIN + b"".join(_chunk(kind, body) for kind, body in parts)
+    return _BEGIN + b"".join(chunk(kind, body) for kind, body in parts)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -86,5 +86,6 @@ def _is_square(body: bytes) -> bool:
     return len(body) == 9 and body[:4] == body[4:8] and body[8] == 1
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk as it stands in a file."""
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")

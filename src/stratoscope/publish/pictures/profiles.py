@@ -48,7 +48,7 @@ def profiled_in(said: About | ViewSpec, trace: xr.Dataset, where: Path) -> tuple
         found = [name for name in engagement.QUANTITIES if name in trace][:_MOST]
     found = [name for name in found if name in PROFILED]
     if not found:
-        fix = "Publish the trace at this level, or the picture at no-text."
+        fix = "Publish the trace at this level, and show its class profiles."
         raise InputError("shows what has no class profile, only single tokens", where=str(where), fix=fix)
     return tuple(found)
 

@@ -97,7 +97,7 @@ def _draw_trace(
     said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
 ) -> None:
     """Draw the published trace."""
-    from stratoscope.publish.traces import published_trace
+    from stratoscope.publish.tokens.traces import published_trace
 
     draw = _verb(said.drawn_by, level, where)
     public = published_trace(trace, level, private_model=private_model)
@@ -108,7 +108,7 @@ def _draw_figure(
     said: About | ViewSpec, trace: xr.Dataset, level: Level, file: Path, where: Path, *, private_model: bool
 ) -> None:
     """Draw a figure of a report of the published Result, which is made of the trace itself."""
-    from stratoscope.publish.results import published_result
+    from stratoscope.publish.tokens.results import published_result
     from stratoscope.view.matplotlib.render import render
     from stratoscope.view.report import contents_of
     from stratoscope.view.spec.drawn_by import drawn_by_result
@@ -149,7 +149,7 @@ def _verb(how: DrawnBy, level: Level, where: Path) -> Callable[..., object]:
     two = isinstance(prompts, list | tuple) and len(prompts) == 2
     aligned = (how.verb in _COMPARE and "prompt_class" not in how.options) or (how.verb == "routes" and two)
     if aligned and level != names.PROVENANCE:
-        fix = "Draw one prompt or compare classes, or take --level provenance."
+        fix = "Draw one prompt or compare classes; only provenance, which keeps all texts, can align them."
         raise InputError("aligns tokens by their texts, which are not kept", where=str(where), fix=fix)
     module = {**_OF_TRACES, **_COMPARE}.get(how.verb)
     if module is None:
@@ -167,7 +167,7 @@ def _options(
     prompts, renamed = Prompts(trace), Prompts(public)
     if level != names.PROVENANCE:
         if options.get("span") is not None:
-            fix = "Draw it without --span, or take --level provenance."
+            fix = "Draw it without --span."
             raise InputError(
                 "shows some spans only, and which token is in which is not kept", where=str(where), fix=fix
             )

@@ -10,13 +10,13 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
-from stratoscope.publish.averaged import profiled, scale_of
-from stratoscope.publish.classes import described, members, refuse_few
+from stratoscope.publish.averaged import LOG, profiled, scale_of
 from stratoscope.publish.private.centre import KNOWN, Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
+from stratoscope.publish.profiles.classes import described, members, refuse_few
 from stratoscope.trace.arguments import is_whole
 from stratoscope.trace.arrays import Floats, Ints
-from stratoscope.words import capital, counted, number
+from stratoscope.words import capital, counted, listed, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,7 +107,7 @@ class Plan:
     def _in_words(self, one: ClassPlan) -> str:
         noise = [
             f"±{number(one.mechanism.sigma * column.centre.unit)}"
-            f"{' (log2)' if scale_of(column.quantity) == 'log2' else ''} of {column.quantity}"
+            f"{' (log2)' if scale_of(column.quantity) == LOG else ''} of {column.quantity}"
             for column in self.columns
         ]
         ratio = number(one.mechanism.signal_to_noise(self.numbers))
@@ -168,10 +168,12 @@ def _column(dataset: xr.Dataset, quantity: str, published: xr.DataTree | None, b
 def _too_noisy(name: str, mechanism: Mechanism, numbers: int, columns: int) -> InputError:
     most, ratio = mechanism.most_numbers, mechanism.signal_to_noise(numbers)
     needed = int(np.ceil(mechanism.prompts / ratio))
-    bands = f"--bands {most // columns} to average neighbouring layers, " if most >= columns else ""
+    ways = [f"Give --bands {most // columns} to average neighbouring layers"] if most >= columns else []
+    ways += ["give fewer of --quantity"] if columns > 1 else []
+    ways.append(f"record {needed:,} prompts of each class")
     return InputError(
         f"{described(name)}: {mechanism.prompts} prompts carry {counted(most, 'number')} above the noise, "
         f"not {numbers} (predicted signal-to-noise {number(ratio)})",
         where=f"level {names.PRIVATE}",
-        fix=f"Give {bands}fewer of --quantity, or record {needed:,} prompts of each class.",
+        fix=f"{capital(listed(ways, joined='or'))}.",
     )

@@ -12,13 +12,14 @@ from stratoscope import defaults, names
 from stratoscope.analysis.results.result import make_result, table_in, table_of
 from stratoscope.errors import InputError, UsageError
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.averaged import KIND, PROMPT_CLASS, of_prompts, scale_of
+from stratoscope.publish.averaged import FIRST_TOKENS, KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
+from stratoscope.publish.model import public_model, source_told
 from stratoscope.publish.private.plan import Plan, planned
-from stratoscope.publish.profiles import class_profiles, public_model
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, SIMULATED_DATA, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import number, number_ranges
 
@@ -130,7 +131,9 @@ def private_profiles(
             "unit": {one.quantity: one.centre.unit for one in plan.columns},
         },
     )
-    result.attrs |= {"sources": [_source(dataset, plan)], PUBLISHED: published_at(names.PRIVATE, said)}
+    counted_prompts = sum(len(one.prompts) for one in plan.classes)
+    source = source_told(dataset, prompts=counted_prompts, tokens=0)  # how many tokens is not told: it has no noise
+    result.attrs |= {"sources": [source], PUBLISHED: published_at(names.PRIVATE, said)}
     return result
 
 
@@ -199,24 +202,11 @@ def _called(plan: Plan) -> dict[str, Any]:
     return {PROMPT_CLASS: (PROMPT_CLASS, np.array([one.name for one in plan.classes], object))}
 
 
-def _source(dataset: xr.Dataset, plan: Plan) -> dict[str, Any]:
-    """The trace as a source of the Result; how many tokens it has is not told."""
-    source = str(dataset.attrs.get("source", ""))
-    return {
-        "uuid": "",
-        "source": source if source in names.SOURCES else "",
-        "model": "" if source == names.SIMULATED else public_model(dataset).get("name", ""),
-        "receipt": "",
-        "prompts": sum(one.mechanism.prompts for one in plan.classes),
-        "tokens": 0,
-    }
-
-
 def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:
     notes = [Note(NOISE, INFO, sentence) for sentence in plan.in_words()]
     if dataset.attrs.get("source") == names.SIMULATED:
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
-    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+        notes.append(SIMULATED_DATA)
+    notes.append(FIRST_TOKENS)
     text = f"Prompts further from a public centre than {number(clip)} × the usual distance were moved towards it."
     notes.append(
         Note("L12", INFO, f"{text} Near-duplicates count each: of k prompts by one person ε is k times as large.")

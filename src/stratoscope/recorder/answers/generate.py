@@ -413,7 +413,7 @@ def _with(config: GenerationConfig, **changes: Any) -> GenerationConfig:
 def _step(ids: Tensor, real: Tensor) -> Batch:
     """A decode step: one token of each prompt, those behind an answer's end as padding."""
     mask = real[:, None].long()
-    return Batch(input_ids=ids, mask=mask, position_ids=None, valid=real.nonzero()[:, 0], user_rows=())
+    return Batch(input_ids=ids, mask=mask, position_ids=None, valid=real.nonzero()[:, 0], user_rows=(), answers=())
 
 
 def _real(steps: Sequence[Batch]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stratoscope.names import SPANS
 
-_USER = SPANS.index("user")
+_USER, _GENERATED = SPANS.index("user"), SPANS.index("generated")
 
 
 class PromptTokens(Protocol):
@@ -49,6 +49,9 @@ class Batch:
         int64, shape (tokens,): rows of the flattened rectangle that are tokens, prompt by prompt.
     user_rows
         Per prompt, the rows that are its `user` tokens, its first token left out.
+    answers
+        Per prompt, the place in it of the token from which the model answers: before the first generated one, else the
+        last.
     """
 
     input_ids: Tensor
@@ -56,6 +59,7 @@ class Batch:
     position_ids: Tensor | None
     valid: Tensor
     user_rows: tuple[slice | Tensor, ...]
+    answers: tuple[int, ...]
 
     @property
     def rows(self) -> int:
@@ -91,7 +95,14 @@ def make_batch(prompts: Sequence[PromptTokens], *, pad_id: int, padding_side: st
         position_ids=None if positions is None else torch.from_numpy(positions).to(device),
         valid=torch.from_numpy(np.flatnonzero(mask)).to(device),
         user_rows=tuple(user_rows),
+        answers=tuple(_answer(prompt.spans) for prompt in prompts),
     )
+
+
+def _answer(spans: np.ndarray) -> int:
+    """The place before the first generated token, else the last."""
+    generated = np.flatnonzero(spans == _GENERATED)
+    return int(generated[0] if len(generated) else len(spans)) - 1
 
 
 def _rows(rows: np.ndarray, device: torch.device) -> slice | Tensor:

@@ -107,7 +107,7 @@ class Replay:
         self._own = [torch.isin(self._valid, one) for one in own]
         lengths = batch.mask.sum(1).tolist()
         explains = any(group.name == LOGITS for group in self._groups)
-        self._explained = Explained(model, sites, recorded, lengths) if explains else None
+        self._explained = Explained(model, sites, recorded, lengths, batch.answers) if explains else None
         self._lenses = None
         if transport is not None and "lens_token" in recorded:
             self._lenses = ShownLenses(model, sites, recorded, lengths, transport)

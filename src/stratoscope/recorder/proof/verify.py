@@ -23,7 +23,7 @@ from stratoscope.errors import CaptureError
 from stratoscope.model.devices import input_device
 from stratoscope.model.identity import attention_implementation
 from stratoscope.model.sites import ModelSites, unit_roundoff
-from stratoscope.names import BY_SOURCE, EDGE, PROMPT, QUANTITIES, TARGETS, TOKEN, edges, is_streamed
+from stratoscope.names import BY_SOURCE, EDGE, PROMPT, QUANTITIES, ROW_LETTERS, TARGETS, TOKEN, edges, is_streamed
 from stratoscope.recorder.groups import group_of
 from stratoscope.recorder.input.batches import Batch, GivenTokens, PromptTokens, make_batch
 from stratoscope.recorder.observe import last_logits_only
@@ -154,11 +154,12 @@ class Outcome:
             found = by_layer(difference, QUANTITIES[name], median=self.standard.median)
             worst = int(np.argmax(found))
             if found[worst] > self.standard.tolerance:
-                place = f"{QUANTITIES[name].dims[1]} {layers[worst]}"
+                axis = "".join(QUANTITIES[name].dims[1:2])
+                place = f", {axis} {layers[worst]}" if axis in ROW_LETTERS else ""  # one number a prompt has none
                 raise Differs(
                     f"{QUANTITIES[name].label} differs from a replay ({self.standard}) by {found[worst]:.2g} of "
                     f"its size; at most {self.standard.tolerance:.2g} is rounding",
-                    where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}, {place}",
+                    where=f"{'prompt ' + _owner(difference[:, worst], name, ids, lengths)}{place}",
                     fix=_NOT_COMPLETE,
                 )
             self.largest[name] = max(self.largest.get(name, 0.0), float(found[worst]))

@@ -31,6 +31,8 @@ class Explained:
         What was recorded: which tokens the targets are, and where what is large was explained.
     lengths
         Tokens of each prompt.
+    answers
+        The place in each prompt of the token from which the model answers; needed for `whole` alone.
 
     Attributes
     ----------
@@ -39,7 +41,12 @@ class Explained:
     """
 
     def __init__(
-        self, model: nn.Module, sites: ModelSites, recorded: Mapping[str, np.ndarray], lengths: Sequence[int]
+        self,
+        model: nn.Module,
+        sites: ModelSites,
+        recorded: Mapping[str, np.ndarray],
+        lengths: Sequence[int],
+        answers: Sequence[int] = (),
     ) -> None:
         assert not isinstance(sites.head, Unproved)
         self._head: Head = sites.head
@@ -68,8 +75,11 @@ class Explained:
             bias = bias.detach().cpu().double()
             taken = torch.where(against < 0, bias[:real].mean(), bias[against.clamp(min=0)])
             self._head_bias = self._head.logit_scale * (bias[token] - taken)
-        self._lengths = torch.tensor(lengths)
-        self._prompt_of = torch.repeat_interleave(self._lengths)
+        ends = torch.tensor(lengths).cumsum(0)
+        self._answers = [
+            end - length + answer for end, length, answer in zip(ends.tolist(), lengths, answers, strict=False)
+        ]
+        self._prompt_of = torch.repeat_interleave(torch.tensor(lengths))
         self.direction = direction[self._prompt_of]
 
     def recorded(self, name: str, layer: int) -> Tensor:
@@ -97,7 +107,7 @@ class Explained:
         end = self.read(last)
         by_target = {"embed_logit": embed, "target_logit": end}
         by_target |= {"norm_bias_logit": self._norm_bias, "head_bias_logit": self._head_bias}
-        done["final_scale"] = {0: scale[self._lengths.cumsum(0) - 1, 0]}
+        done["final_scale"] = {0: scale[self._answers, 0]}
         return done | {name: dict(enumerate(values.T)) for name, values in by_target.items()}
 
 

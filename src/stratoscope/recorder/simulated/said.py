@@ -12,11 +12,11 @@ from stratoscope.recorder.simulated.model import LENS_NAMES, SimulatedModel
 from stratoscope.recorder.simulated.published import Published
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.labels import note, root_attributes
-from stratoscope.trace.notes import INFO, WARNING
+from stratoscope.trace.notes import INFO, SIMULATED_DATA, WARNING
 from stratoscope.trace.targets import TOKEN_TEXTS
 from stratoscope.version import __version__
 
-_NOTE = "Simulated data: no model made these numbers. What was planted where is listed in the trace."
+_NOTE = f"{SIMULATED_DATA.text} What was planted where is listed in the trace."
 _LIKE = (
     "Simulated from published averages: no number in it comes from one prompt. It is exactly as safe as those "
     "averages; no test on it says anything of the recording."

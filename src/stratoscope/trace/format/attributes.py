@@ -44,6 +44,11 @@ def objects_in(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
+def object_in(value: Any) -> Mapping[str, Any]:
+    """An object; an empty one where a stranger's file has something else in its place."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def count_in(value: Any) -> int:
     """A count; 0 where a stranger's file has something else in its place."""
     return value if type(value) is int and value > 0 else 0

@@ -35,7 +35,7 @@ _MOST_POINTS = 40  # layers of which each has a point of its own
 
 
 @dataclass(frozen=True, eq=False)
-class ClassMeans:
+class Profiles:
     """The profiles of one quantity.
 
     Attributes
@@ -114,7 +114,7 @@ def classes_in(result: xr.DataTree) -> list[ClassName]:
     return [ClassName(str(name), int(prompts), rounded) for name, prompts in zip(*columns, strict=True)]
 
 
-def means_in(result: xr.DataTree) -> list[ClassMeans]:
+def means_in(result: xr.DataTree) -> list[Profiles]:
     """The profiles of a Result, in the order in which they were published."""
     found = []
     for quantity in result.attrs["parameters"]["quantity"]:
@@ -122,11 +122,11 @@ def means_in(result: xr.DataTree) -> list[ClassMeans]:
         rows = tuple(int(number) for number in table[row.row_kind].values)
         log, means = table["mean"].attrs.get("scale") == "log2", np.asarray(table["mean"].values, np.float64)
         noise = np.asarray(table["noise"].values, np.float64) if "noise" in table else np.zeros(len(means))
-        found.append(ClassMeans(quantity, row.label, in_unit(row), rows, log, means, noise))
+        found.append(Profiles(quantity, row.label, in_unit(row), rows, log, means, noise))
     return found
 
 
-def grouped(profiles: Sequence[ClassMeans]) -> dict[str, list[list[ClassMeans]]]:
+def grouped(profiles: Sequence[Profiles]) -> dict[str, list[list[Profiles]]]:
     """The profiles by the titles of their sections, at most two to a figure."""
     found = {}
     rest = {one.quantity: one for one in profiles}
@@ -137,7 +137,7 @@ def grouped(profiles: Sequence[ClassMeans]) -> dict[str, list[list[ClassMeans]]]
     return found
 
 
-def profile_figure(result: xr.DataTree, number: int, profiles: Sequence[ClassMeans]) -> Figure:
+def profile_figure(result: xr.DataTree, number: int, profiles: Sequence[Profiles]) -> Figure:
     """The figure of one or two quantities.
 
     Parameters
@@ -158,7 +158,7 @@ def profile_figure(result: xr.DataTree, number: int, profiles: Sequence[ClassMea
     return Figure(f"profiles-{number}", "", spec)
 
 
-def _panel(one: ClassMeans, classes: Sequence[ClassName], *, named: bool) -> ChartPanel:
+def _panel(one: Profiles, classes: Sequence[ClassName], *, named: bool) -> ChartPanel:
     log = one.log and bool((one.natural > 0).any())
     marks = list[Mark]()
     for place, (side, of) in enumerate(zip(SIDES, classes, strict=False)):
@@ -168,7 +168,7 @@ def _panel(one: ClassMeans, classes: Sequence[ClassName], *, named: bool) -> Cha
     return ChartPanel(capital(one.label), axis, layer_axis(one.rows, one.kind), tuple(marks))
 
 
-def _differences(profiles: Sequence[ClassMeans], classes: Sequence[ClassName]) -> ChartPanel:
+def _differences(profiles: Sequence[Profiles], classes: Sequence[ClassName]) -> ChartPanel:
     """First class − second of each quantity, on the scale of its mean."""
     marks: list[Mark] = [Vertical(0.0, "muted")]
     for style, one in zip(_DIFFERENCES, profiles, strict=False):
@@ -198,7 +198,7 @@ def _line(
     return marks
 
 
-def _drawn(profiles: Sequence[ClassMeans], classes: Sequence[ClassName], *, in_runs: bool) -> str:
+def _drawn(profiles: Sequence[Profiles], classes: Sequence[ClassName], *, in_runs: bool) -> str:
     """What the lines are."""
     logs = [one.label for one in profiles if one.log]
     mean = "lines: means over the prompts of each class" if len(classes) > 1 else "line: mean over the prompts"

@@ -9,13 +9,14 @@ from typing import Any
 
 from stratoscope import names
 from stratoscope.errors import TraceError
-from stratoscope.names import AGGREGATE, LEVELS, PROVENANCE, Level
-from stratoscope.publish.audit.stored import beside_the_chunks
+from stratoscope.names import PROVENANCE, Level
+from stratoscope.publish.audit.allowed.stored import beside_the_chunks
 from stratoscope.publish.fields import HASH, conforms, listed
-from stratoscope.publish.levels import is_published
+from stratoscope.publish.levels import OF_MEANS, WITHHELD, is_published
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.document import read_document
 from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT, known_layout
+from stratoscope.trace.notes import SIMULATED_DATA
 
 _ANEW = (
     *("format", "format_version", "state", "uuid", "digest", "checksums"),
@@ -23,8 +24,8 @@ _ANEW = (
 )
 _NOTE = {"id", "severity", "text"}
 _SENTENCES = {  # what is free text in an original, as it is written anew
-    "notes": r"The original carries a note on this line of docs/pitfalls\.md; its words are not published\."
-    r"|Published at the level [a-z-]+: [^\n]*|Simulated data: no model made these numbers\.[\w .]*"
+    "notes": rf"{re.escape(WITHHELD)}"
+    rf"|Published at the level [a-z-]+: [^\n]*|{re.escape(SIMULATED_DATA.text)}[\w .]*"
     r"|Simulated from published averages: [\w :;.]*|Those averages carry noise: [\w :,.]*"
     r"|What was not published is the simulator's own: [\w ,.]*",
     "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
@@ -59,7 +60,7 @@ def unlisted_in_trace(root: Path, level: Level) -> Wrong:
     look_alike = _is_look_alike(attrs)
     if look_alike:  # its texts are the simulator's, and whatever it says of the plan is no recording's
         level, attrs = PROVENANCE, {**attrs, "plan": {key: one for key, one in attrs["plan"].items() if key != "like"}}
-    elif LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+    elif level in OF_MEANS:
         yield "it has a row for every token", root
     for path, why in _attributes(attrs, "", level):
         yield f"the attribute {path!r} {why}", root / ROOT_DOCUMENT

@@ -15,9 +15,10 @@ from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.fields import FIELDS, conforms
-from stratoscope.publish.levels import promise, published_at
+from stratoscope.publish.levels import WITHHELD, promise, published_at
+from stratoscope.publish.model import hub_name
 from stratoscope.publish.patterns import hidden
-from stratoscope.publish.result_fields import (
+from stratoscope.publish.tokens.result_fields import (
     ARRAY_ATTRIBUTES,
     COLUMNS,
     COORDINATES,
@@ -37,7 +38,7 @@ from stratoscope.publish.result_fields import (
 )
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.labels import object_array
-from stratoscope.trace.notes import Note, read_notes
+from stratoscope.trace.notes import SIMULATED_DATA, Note, read_notes
 from stratoscope.version import __version__
 from stratoscope.words import number
 
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = ("prompt", "prompt_a")  # columns that say which prompt it is, beside its id
 _GONE = object()  # in the place of a fact that does not go out
-_WITHHELD = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
-_HUB_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+"  # mail
     r"|(?<![\w/\\])(?:~|[A-Za-z]:)?[/\\][\w.@+-][^\s,;:'\"“”)]*"  # a whole path
@@ -125,7 +124,7 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.results import published_result
+    >>> from stratoscope.publish.tokens.results import published_result
     >>> result = stratoscope.contrast(stratoscope.simulate(prompts=32, layers=3, d_ff=256))
     >>> public = published_result(result, "no-text")
     >>> public["contexts/prompt_id"].values[0, 0, :2].tolist(), public.attrs["sources"][0]["uuid"]
@@ -176,8 +175,8 @@ def compared_classes(result: xr.DataTree) -> tuple[list[str], list[str] | None]:
     check(result)
     if result.attrs["kind"] != "contrast":
         what = f"a result of kind '{result.attrs['kind']}' is about single prompts, of which nothing is published"
-        fix = f"Publish its trace at this level, or the result at the level {NO_TEXT}."
-        raise InputError(what, where=f"level {names.AGGREGATE}", fix=fix)
+        fix = "Publish its trace at this level, and leave it out."
+        raise InputError(what, where="result", fix=fix)
     facts = result.attrs["summary"]
     compared = facts.get("profiles", {}).get("quantities", [])
     return [facts["a"], facts["b"]], [name for name in compared if name in PROFILED] or None
@@ -373,7 +372,7 @@ def _said(how: _Publishing, path: str, text: str, listed: Listed) -> str:
     if listed.rule == PROMPT:
         return how.prompt(text)
     if listed.rule == SHOWN:
-        return _model(text) if path.endswith(".models") else how.sentence(text)
+        return hub_name(text) if path.endswith(".models") else how.sentence(text)
     if not how.textless:
         return how.naming(text) if listed.rule == WORDS else text
     if listed.rule == LABEL:
@@ -388,15 +387,10 @@ def _notes(result: xr.DataTree, how: _Publishing) -> list[Note]:
     if not how.textless:
         return [Note(note.id, note.severity, how.naming(note.text)) for note in notes]
     simulated = any(one.get("source") == names.SIMULATED for one in result.attrs["sources"])
-    found = [Note(note.id, note.severity, _WITHHELD) for note in notes if not (simulated and note.id == "L16")]
+    found = [Note(note.id, note.severity, WITHHELD) for note in notes if not (simulated and note.id == "L16")]
     if simulated:
-        found.insert(0, Note("L16", "warning", "Simulated data: no model made these numbers."))
+        found.insert(0, SIMULATED_DATA)
     return list(dict.fromkeys(found))
-
-
-def _model(name: str) -> str:
-    """A name of the hub; that of a folder or a file on somebody's disk may say whose it is."""
-    return name if not name or _HUB_NAME.fullmatch(name) else "local model"
 
 
 def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
@@ -404,7 +398,7 @@ def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
     return {
         "uuid": "",
         "source": source if source in names.SOURCES else "",
-        "model": "" if how.private_model else _model(str(one.get("model", ""))),
+        "model": "" if how.private_model else hub_name(str(one.get("model", ""))),
         "receipt": receipt if conforms(receipt, FIELDS["receipt.receipt_line"].form) else "",
         "prompts": int(one.get("prompts", 0)),
         "tokens": int(one.get("tokens", 0)),

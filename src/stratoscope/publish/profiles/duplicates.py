@@ -50,7 +50,7 @@ def duplicates(dataset: xr.Dataset, prompts: Sequence[int] | Ints) -> Ints:
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.duplicates import duplicates
+    >>> from stratoscope.publish.profiles.duplicates import duplicates
     >>> trace = stratoscope.simulate(prompts=6, layers=1)
     >>> duplicates(trace, [0, 2, 4, 0]).tolist()
     [0, 1, 2, 0]

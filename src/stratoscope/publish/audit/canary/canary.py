@@ -11,12 +11,13 @@ from stratoscope import names
 from stratoscope.errors import StratoscopeError
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress
-from stratoscope.publish.audit.canaries import GIVEN, Canaries
-from stratoscope.publish.audit.canary_inputs import Input, inputs_of
-from stratoscope.publish.audit.needles import GONE_AT
+from stratoscope.publish.audit.canary.inputs import Input, inputs_of
+from stratoscope.publish.audit.canary.markers import GIVEN, Canaries
 from stratoscope.publish.audit.outcome import Canary
-from stratoscope.publish.audit.reading import read
-from stratoscope.publish.audit.search import Search
+from stratoscope.publish.audit.search.needles import GONE_AT
+from stratoscope.publish.audit.search.reading import read
+from stratoscope.publish.audit.search.search import Search
+from stratoscope.publish.levels import OF_MEANS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,8 +83,7 @@ def _published(path: Path, out: Path, level: Level, trace: Path) -> Path:
     """Where the publication of an input is: by the verb that everybody uses."""
     from stratoscope.publish.publish import publish
 
-    with_tokens = level in (names.PROVENANCE, names.NO_TEXT)
-    if path.suffix == ".csv" and not with_tokens:
+    if path.suffix == ".csv" and level in OF_MEANS:
         out = out.with_suffix("")
     drawn_of = trace if path.suffix in _DRAWN else None
     return publish(path, out, level=level, trace=drawn_of, allow_overlap=True).out

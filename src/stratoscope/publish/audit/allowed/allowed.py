@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 
 from stratoscope import names
 from stratoscope.errors import StratoscopeError
-from stratoscope.names import AGGREGATE, LEVELS, Level
+from stratoscope.names import Level
 from stratoscope.publish import inputs
-from stratoscope.publish.audit.allowed_result import unlisted_in_result
-from stratoscope.publish.audit.allowed_trace import unlisted_in_trace
+from stratoscope.publish.audit.allowed.result import unlisted_in_result
+from stratoscope.publish.audit.allowed.trace import unlisted_in_trace
 from stratoscope.publish.audit.outcome import Finding
+from stratoscope.publish.levels import WITH_TOKENS
 
 UNLISTED = "what its level does not list"
 _AGAIN = "Publish the original again, and share what that writes."
@@ -33,14 +34,13 @@ def unlisted(root: Path, kind: str, level: Level) -> Iterator[Finding]:
 
 
 def _unlisted(root: Path, kind: str, level: Level) -> Iterator[tuple[str, Path]]:
-    tokens_gone = LEVELS.index(level) >= LEVELS.index(AGGREGATE)
     try:
         if kind == inputs.TRACE:
             yield from unlisted_in_trace(root, level)
         elif kind == inputs.RESULT:
             yield from _in_result_folder(root, level)
         elif kind == inputs.CSV:
-            yield from _in_table(root, level) if not tokens_gone else [("it has a row for every token", root)]
+            yield from _in_table(root, level) if level in WITH_TOKENS else [("it has a row for every token", root)]
         elif kind in (inputs.PICTURE, inputs.PAGE):
             yield from _in_picture(root, level)
         elif kind == inputs.FOLDER:
@@ -81,7 +81,7 @@ def _beside(root: Path) -> Iterator[tuple[str, Path]]:
 
 def _in_table(path: Path, level: Level) -> Iterator[tuple[str, Path]]:
     """Whether publishing it again gives the same bytes."""
-    from stratoscope.publish.csv_files import published_csv, write_csv
+    from stratoscope.publish.tokens.csv_files import published_csv, write_csv
     from stratoscope.trace.csv.read import read_csv
 
     with TemporaryDirectory() as folder:

@@ -11,23 +11,29 @@ from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import counted_tokens
 from stratoscope.analysis.results.result import make_result, table_of
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.averaged import KIND, LINEAR, NEURONS, PROMPT_CLASS, of_prompts, profiled, scale_of
-from stratoscope.publish.classes import ClassPrompts, class_prompts, publishable
-from stratoscope.publish.fields import FIELDS, Field, conforms
+from stratoscope.publish.averaged import (
+    FIRST_TOKENS,
+    KIND,
+    LINEAR,
+    NEURONS,
+    PROMPT_CLASS,
+    of_prompts,
+    profiled,
+    scale_of,
+)
 from stratoscope.publish.levels import PROMISES, promise, published_at
-from stratoscope.publish.neurons import neuron_means, stored, told
+from stratoscope.publish.model import public_model, source_told
+from stratoscope.publish.profiles.classes import ClassPrompts, class_prompts, publishable
+from stratoscope.publish.profiles.neurons import neuron_means, stored, told
 from stratoscope.trace.format.schema import PUBLISHED
-from stratoscope.trace.notes import INFO, WARNING, Note
+from stratoscope.trace.notes import INFO, SIMULATED_DATA, Note
 from stratoscope.trace.prompts import Prompts
 from stratoscope.view.spec.cautions import ROWS_OF_A_FILE
-from stratoscope.view.spec.viewspec import public_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stratoscope.publish.attacks.outcome import Attack
-
-_MODEL = "model."  # how the names of its facts begin
 
 
 def class_profiles(
@@ -70,7 +76,7 @@ def class_profiles(
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.profiles import class_profiles
+    >>> from stratoscope.publish.profiles.profiles import class_profiles
     >>> result = class_profiles(stratoscope.simulate(prompts=80, layers=3))
     >>> classes = result["classes"].to_dataset()
     >>> dict(zip(classes["prompt_class"].values.tolist(), classes["prompts"].values.tolist()))
@@ -136,35 +142,13 @@ def class_profiles(
     return result
 
 
-def public_model(dataset: xr.Dataset) -> dict[str, Any]:
-    """What may be told of the model: its name without folders, and facts of the form that `FIELDS` states."""
-    known = dataset.attrs.get("model") or {}
-    facts = {
-        name: known[name]
-        for name, field in _facts_of_the_model().items()
-        if known.get(name) not in (None, "") and conforms(known[name], field.form)
-    }
-    name = public_name(str(known.get("name", "")))
-    return {**facts, "name": name} if name else facts
-
-
-def _facts_of_the_model() -> dict[str, Field]:
-    """What class means are told with, by its name; the model's own name is no such fact."""
-    found = {name.removeprefix(_MODEL): field for name, field in FIELDS.items() if name.startswith(_MODEL)}
-    return {name: field for name, field in found.items() if names.AGGREGATE in field.levels and name != "name"}
-
-
 def _source(dataset: xr.Dataset, classes: Sequence[ClassPrompts]) -> dict[str, Any]:
-    """The trace as a source of the Result: no uuid, no exact count."""
-    source, about = str(dataset.attrs.get("source", "")), [one.about for one in classes]
-    return {
-        "uuid": "",
-        "source": source if source in names.SOURCES else "",
-        "model": "" if source == names.SIMULATED else public_model(dataset).get("name", ""),
-        "receipt": "",
-        "prompts": sum(about),
-        "tokens": sum(one.tokens_each * prompts for one, prompts in zip(classes, about, strict=True)),
-    }
+    """The trace as a source of the Result: no exact count."""
+    return source_told(
+        dataset,
+        prompts=sum(one.about for one in classes),
+        tokens=sum(one.tokens_each * one.about for one in classes),
+    )
 
 
 def _left_out(
@@ -184,14 +168,14 @@ def _left_out(
 def _notes(dataset: xr.Dataset) -> list[Note]:
     notes = [promise(names.AGGREGATE)]
     if dataset.attrs.get("source") == names.SIMULATED:
-        notes.append(Note("L16", WARNING, "Simulated data: no model made these numbers."))
+        notes.append(SIMULATED_DATA)
     if (Prompts(dataset).spans < 0).all():
         notes.append(Note("L17", INFO, "It is not known which tokens are the user's: all but the first count."))
     if "imported_norm" in dataset:
         notes.append(ROWS_OF_A_FILE)
         if (dataset["imported_norm"].values <= 0).any():
             notes.append(Note("L05", INFO, "What is zero or less has no logarithm: left out."))
-    notes.append(Note("L05", INFO, "First tokens are left out of every mean."))
+    notes.append(FIRST_TOKENS)
     text = "Each prompt counts once, near-duplicates together once. A description, not a test: `contrast` tests."
     notes.append(Note("L12", INFO, text))
     return notes

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stratoscope import defaults
-from stratoscope.publish.audit import pdf
-from stratoscope.publish.audit.texts import Bytes, readable
+from stratoscope.publish.audit.search import pdf
+from stratoscope.publish.audit.search.texts import Bytes, readable
 
 _DEEPEST = 6  # packed in packed in packed …
 _TOO_SMALL = 8  # unpacked bytes in which nothing can be found

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from stratoscope.publish.audit.grams import SHORTEST, Grams
-from stratoscope.publish.audit.texts import Bytes, letters
+from stratoscope.publish.audit.search.grams import SHORTEST, Grams
+from stratoscope.publish.audit.search.texts import WORD, Bytes, letters
 
 _ENDINGS = (".py", ".html", ".js", ".css")
 _SIMULATED = ("recorder/simulate", "doors/demo")  # sentences of prompts: none of them is ours alone
 _DRAWING = ("backend_agg.py", "backend_pdf.py", "backend_svg.py")  # of matplotlib: what its files hold besides
-_WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{3,}")
 
 
 class OwnWords:
@@ -22,7 +20,7 @@ class OwnWords:
 
     @cached_property
     def _texts(self) -> dict[str, bytes]:
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         own = [one for one in sorted(root.rglob("*")) if one.suffix in _ENDINGS]
         return {one.relative_to(root).as_posix(): one.read_bytes() for one in own} | dict(_drawing())
 
@@ -32,7 +30,7 @@ class OwnWords:
 
     @cached_property
     def _words(self) -> set[bytes]:
-        return set(_WORD.findall(self._all))
+        return set(WORD.findall(self._all))
 
     @cached_property
     def _letters(self) -> bytes:
@@ -40,7 +38,7 @@ class OwnWords:
 
     def __contains__(self, text: bytes) -> bool:
         """Whether a text stands there, in small or capital letters."""
-        words = _WORD.findall(text.lower())
+        words = WORD.findall(text.lower())
         return all(word in self._words for word in words) and (words == [text.lower()] or text.lower() in self._all)
 
     def without(self, runs: Mapping[bytes, str]) -> dict[bytes, str]:

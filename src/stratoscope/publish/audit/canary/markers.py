@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratoscope import names
-from stratoscope.publish.audit.needles import LINKS, MACHINE, PAIRS, PLACES, PROMPTS, TEMPLATE, WORDS, Needles
+from stratoscope.publish.audit.search.needles import (
+    LINKS,
+    MACHINE,
+    PAIRS,
+    PLACES,
+    PROMPTS,
+    TEMPLATE,
+    WORDS,
+    Needles,
+)
+from stratoscope.trace.format.attributes import object_in
 from stratoscope.trace.labels import object_array
 
 if TYPE_CHECKING:
@@ -74,7 +84,7 @@ class Canaries:
                 needles.words[one.encode()] = kind
                 needles.sought[kind] += 1
                 for codec in ("utf-8", "utf-16-le", "utf-16-be"):
-                    needles.bytes(kind, one.encode(codec), one)
+                    needles.exactly(kind, one.encode(codec), one)
         return needles
 
     def planted(self, dataset: xr.Dataset) -> xr.Dataset:
@@ -108,7 +118,9 @@ class Canaries:
         """Attributes with markers under keys that a trace has, and under some that nobody listed."""
         paths, given, links = (self.of_kind[kind] for kind in (PLACES, GIVEN, LINKS))
         machines, emails, keys = (self.of_kind[kind] for kind in (MACHINE, EMAILS, KEYS))
-        model, tokenizer, plan, receipt = (_object(attrs, name) for name in ("model", "tokenizer", "plan", "receipt"))
+        model, tokenizer, plan, receipt = (
+            object_in(attrs.get(name)) for name in ("model", "tokenizer", "plan", "receipt")
+        )
         note = {"id": "L01", "severity": "info", "text": f"For {emails[0]}: {given[0]} on {machines[0]}, {keys[0]}"}
         template = "".join(f"{{{{ '{one}' }}}}\n" for one in self.of_kind[TEMPLATE])
         return {
@@ -128,11 +140,6 @@ class Canaries:
             # of what a small trace has too few places for
             "remarks": [*self.of_kind[WORDS], *self.of_kind[PROMPTS], *self.of_kind[PAIRS]],
         }
-
-
-def _object(attrs: Mapping[Any, Any], name: str) -> Mapping[str, Any]:
-    value = attrs.get(name)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _said(dataset: xr.Dataset) -> Sequence[int]:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from stratoscope.errors import InputError
 from stratoscope.names import CSV_EXPERT, CSV_PEAK_VALUE, CSV_WRITE_NORM, NO_TEXT, ROW, TOKEN, Level
-from stratoscope.publish.traces import published_trace
+from stratoscope.publish.tokens.traces import published_trace
 from stratoscope.trace.export.output import check_place
 from stratoscope.trace.labels import object_array
 

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stratoscope.publish import patterns
-from stratoscope.publish.audit.claims import Claims
-from stratoscope.publish.audit.grams import Grams
-from stratoscope.publish.audit.needles import MACHINE, Needles
-from stratoscope.publish.audit.own_words import OwnWords
-from stratoscope.publish.audit.texts import letters_in, readable, spellings
-from stratoscope.publish.audit.unpack import Piece
+from stratoscope.publish.audit.search.claims import Claims
+from stratoscope.publish.audit.search.grams import Grams
+from stratoscope.publish.audit.search.needles import MACHINE, Needles
+from stratoscope.publish.audit.search.own_words import OwnWords
+from stratoscope.publish.audit.search.texts import WORD, letters_in, readable, spellings
+from stratoscope.publish.audit.search.unpack import Piece
 
 _USUAL = {"root", "user", "admin", "ubuntu", "localhost", "runner", "home", "debian"}  # names that tell nobody
-_WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{3,}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Search:
         self._words = dict(needles.words)
         self._by_first: dict[bytes, list[bytes]] = {}
         for text in needles.words:
-            if first := _WORD.search(text):
+            if first := WORD.search(text):
                 self._by_first.setdefault(first[0], []).append(text)
         self._runs, self._exact = list(needles.runs.items()), list(needles.exact.items())
         self._run_grams = Grams([run for run, _ in self._runs])
@@ -71,7 +70,7 @@ class Search:
                 yield from (Hit(kind, shown, _place(piece, shown)) for kind, shown in self._in_text(text))
 
     def _in_text(self, text: bytes) -> Iterator[tuple[str, str]]:
-        for first in self._by_first.keys() & set(_WORD.findall(text)):
+        for first in self._by_first.keys() & set(WORD.findall(text)):
             for word in self._by_first[first]:
                 if _stands_alone(word, text):
                     yield self._words[word], _shown(word)

@@ -13,8 +13,9 @@ import xarray as xr
 from stratoscope import defaults, names
 from stratoscope.names import NO_TEXT, PROMPT, TOKEN, Level
 from stratoscope.progress import Progress, silent
-from stratoscope.publish.fields import FIELDS, OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
-from stratoscope.publish.levels import published_at
+from stratoscope.publish.fields import OF_PRIVATE_MODEL, OF_WEIGHTS, attribute_names, conforms, listed
+from stratoscope.publish.levels import WITHHELD, published_at
+from stratoscope.publish.model import model_told
 from stratoscope.trace.calibration import CALIBRATION
 from stratoscope.trace.format.attributes import objects_in, to_json
 from stratoscope.trace.format.schema import PUBLISHED, TOKEN_COORDS, known_layout
@@ -48,7 +49,7 @@ def published_trace(
     Examples
     --------
     >>> import stratoscope
-    >>> from stratoscope.publish.traces import published_trace
+    >>> from stratoscope.publish.tokens.traces import published_trace
     >>> public = published_trace(stratoscope.simulate(prompts=2, layers=2), "no-text")
     >>> sorted(set(public["text"].values)), public["prompt_id"].values.tolist(), "uuid" in public.attrs
     ([''], ['0', '1'], False)
@@ -79,16 +80,6 @@ def write_published(
 def told(dataset: xr.Dataset) -> list[str]:
     """Every name that a trace holds, arrays first, then attributes, nested ones with dots between their keys."""
     return [*map(str, dataset.variables), *dict.fromkeys(attribute_names(dict(dataset.attrs)))]
-
-
-def model_told(model: Any, *, private: bool = False) -> dict[str, Any]:
-    """What is told of a model: one that is not from the hub is called as its folder, and that says where."""
-    known = dict(model) if isinstance(model, Mapping) else {}
-    if not conforms(known.get("revision"), FIELDS["model.revision"].form):  # a branch of somebody's own
-        known.pop("revision", None)
-    if known.get("name") and not known.get("revision"):
-        known["name"] = known.get("architecture")
-    return {key: value for key, value in known.items() if not private or f"model.{key}" not in OF_PRIVATE_MODEL}
 
 
 # --- arrays -----------------------------------------------------------------------------------------------------------
@@ -199,8 +190,7 @@ def _notes(attrs: Mapping[str, Any]) -> list[dict[str, str]]:
         if one.get("id") in KNOWN
     )
     simulated = attrs.get("source") == names.SIMULATED  # which says so by itself
-    words = "The original carries a note on this line of docs/pitfalls.md; its words are not published."
-    return [note(identity, severity, words) for identity, severity in found if not (simulated and identity == "L16")]
+    return [note(identity, severity, WITHHELD) for identity, severity in found if not (simulated and identity == "L16")]
 
 
 def _limits(receipt: Mapping[str, Any]) -> list[str]:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
 from stratoscope.analysis.results.store import StoredResult
-from stratoscope.names import AGGREGATE, LEVELS, PRIVATE, PROVENANCE, Level
-from stratoscope.publish.audit.needles import strings
-from stratoscope.publish.audit.own_words import own_words
-from stratoscope.publish.audit.stored import beside_the_chunks
-from stratoscope.publish.levels import is_published
-from stratoscope.publish.results import unlisted
+from stratoscope.names import AGGREGATE, PRIVATE, PROVENANCE, Level
+from stratoscope.publish.audit.allowed.stored import beside_the_chunks
+from stratoscope.publish.audit.search.needles import strings
+from stratoscope.publish.audit.search.own_words import own_words
+from stratoscope.publish.averaged import KIND
+from stratoscope.publish.levels import OF_MEANS, is_published
+from stratoscope.publish.tokens.results import unlisted
 from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT
 from stratoscope.words import quoted
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PROFILES = "profiles"
 _TABLES = {
     AGGREGATE: re.compile(r"classes|profiles|neurons|(?:profiles|neurons)/(\w+)"),
     PRIVATE: re.compile(r"classes|profiles|profiles/(\w+)"),
@@ -52,10 +52,10 @@ def unlisted_in_result(store: Path, level: Level) -> Wrong:
     from stratoscope.analysis.results.result import open_result
 
     result = open_result(store)
-    if result.attrs["kind"] == PROFILES:
+    if result.attrs["kind"] == KIND:
         yield from _in_profiles(result, store, PRIVATE if level == PRIVATE else AGGREGATE)
     else:
-        if LEVELS.index(level) >= LEVELS.index(AGGREGATE):
+        if level in OF_MEANS:
             yield f"a result of kind {result.attrs['kind']!r} shows single prompts", store
         for name in unlisted(result):
             if name != "published":
@@ -81,7 +81,7 @@ def _said(result: xr.DataTree, level: Level) -> Iterator[str]:
     for source in attrs["sources"]:
         if set(source) != _OF_SOURCES or source["uuid"]:
             yield "it says more of the trace that it was made of than is published"
-    if level != PROVENANCE or attrs["kind"] == PROFILES:
+    if level != PROVENANCE or attrs["kind"] == KIND:
         for words in _foreign(result):
             yield f"it says {quoted(words)}, which is neither Stratoscope's nor the name of a class or a model"
 

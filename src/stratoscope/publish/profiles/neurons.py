@@ -12,7 +12,7 @@ from stratoscope.analysis.values.layers import by_layer
 from stratoscope.errors import InputError
 from stratoscope.publish.attacks.membership import membership_within
 from stratoscope.publish.averaged import NEURONS
-from stratoscope.publish.classes import ClassPrompts
+from stratoscope.publish.profiles.classes import ClassPrompts
 from stratoscope.trace.arrays import AnyFloats, Floats
 from stratoscope.trace.notes import WARNING, Note
 from stratoscope.words import number, percent

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratoscope.names import AGGREGATE, PRIVATE, Level
-from stratoscope.publish.levels import PROMISES
-from stratoscope.publish.prompt_keys import Keys
+from stratoscope.publish.ledger.prompt_keys import Keys
+from stratoscope.publish.levels import OF_MEANS, PROMISES
 from stratoscope.words import counted, number
-
-PROMISING = (AGGREGATE, PRIVATE)  # levels whose promise another publication of the same prompts may break
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,11 @@ class Overlap:
     @property
     def name(self) -> str:
         """What it is called in a sentence."""
-        return f"at {self.entry.published.level} on {self.entry.day}, line {self.line} of {self.path.name}"
+        return f"at {self.entry.published.level} on {self.entry.day} (line {self.line})"
 
     def matters(self, level: Level) -> bool:
         """Whether publishing them again breaks a promise: two publications that promise nothing break none."""
-        return self.count > 0 and (level in PROMISING or self.entry.published.level in PROMISING)
+        return self.count > 0 and bool({level, self.entry.published.level} & {*OF_MEANS})
 
 
 def overlap(path: Path, line: int, entry: Entry, prompts: Sequence[Keys]) -> Overlap:
@@ -104,7 +102,7 @@ def _cost(level: Level, one: Overlap) -> str:
     before = one.entry.published.level
     if level == before == AGGREGATE:
         return _difference(len(one.shared) - one.count, len(one.entry.prompts) - one.count)
-    if before in PROMISING and level != PRIVATE:
+    if before in OF_MEANS and level != PRIVATE:
         return f"What was promised of them at {before} no longer holds: {PROMISES[before]}"
     shown = "without noise" if before == AGGREGATE else "one by one"
     return f"What was published before shows them {shown}: no promise of {level} can take that back."

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stratoscope.errors import InputError
 from stratoscope.publish.audit.outcome import Finding
-from stratoscope.publish.audit.texts import Bytes
+from stratoscope.publish.audit.search.texts import Bytes
 
 LINKS, HIDDEN, LEFT_OVER, NO_FILES = "links", "hidden files", "leftovers", "what is no file"
 ATTRIBUTES, UNREADABLE = "attributes of files", "what cannot be read"

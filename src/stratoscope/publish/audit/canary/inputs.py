@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from stratoscope import names
 from stratoscope.errors import StratoscopeError
-from stratoscope.publish.audit.canaries import Canaries
+from stratoscope.publish.audit.canary.markers import Canaries
+from stratoscope.publish.pictures.png import chunk
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,12 +127,8 @@ def _in_png(data: bytes, text: str) -> bytes:
     third = len(lines) // 3
     plain, packed, behind = (b" ".join(some) for some in (lines[:third], lines[third : 2 * third], lines[2 * third :]))
     at = data.rindex(_END)
-    chunks = _chunk(b"tEXt", b"Comment\0" + plain) + _chunk(b"zTXt", b"Author\0\0" + zlib.compress(packed))
+    chunks = chunk(b"tEXt", b"Comment\0" + plain) + chunk(b"zTXt", b"Author\0\0" + zlib.compress(packed))
     return data[:at] + chunks + data[at:] + behind
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
 
 
 def _in_markup(data: bytes, text: str) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 
 Bytes = bytes | memoryview
 
+WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{3,}")
 _SLICE = 8 * 2**20  # bytes that are read together
 _OVERLAP = 4096  # of two slices, so that nothing is cut in two
 _MOST_ROUNDS = 3  # of undoing escapes: JSON in JSON in HTML

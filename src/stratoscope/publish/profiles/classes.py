@@ -13,7 +13,7 @@ from stratoscope import defaults, names
 from stratoscope.analysis.classes.units import unit_means
 from stratoscope.errors import InputError, refuse_unknown
 from stratoscope.names import Level
-from stratoscope.publish.duplicates import duplicates
+from stratoscope.publish.profiles.duplicates import duplicates
 from stratoscope.trace.arrays import AnyFloats, Floats, Ints
 from stratoscope.trace.prompts import Prompts
 from stratoscope.words import listed
@@ -147,11 +147,12 @@ def refuse_few(counts: Mapping[str, int], noun: str, level: Level) -> None:
     if few:
         said = listed([f"{described(name)} has {count} {noun}" for name, count in few.items()])
         enough = [name for name in counts if name not in few]
-        leave = f"leave {'it' if len(few) == 1 else 'them'} out with --class {enough[0]}, " if enough else ""
+        leave = f", or leave {'it' if len(few) == 1 else 'them'} out with --class {enough[0]}" if enough else ""
         raise InputError(
             f"{said}, {defaults.FEWEST_PROMPTS} are needed",
             where=f"level {level}",
-            fix=f"Record more prompts, {leave}or publish at the level {names.NO_TEXT}, which hides far less.",
+            fix=f"Record more prompts{leave}. The level {names.NO_TEXT} takes any number, but whoever has the model "
+            "reads them back from it.",
         )
 
 

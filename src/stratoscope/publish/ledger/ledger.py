@@ -16,8 +16,8 @@ from pathlib import Path
 from stratoscope import names
 from stratoscope.disk import write_file
 from stratoscope.errors import InputError, ascii_json
-from stratoscope.publish.overlap import Entry, Overlap, Published, costs, overlap
-from stratoscope.publish.prompt_keys import Contents, keyed
+from stratoscope.publish.ledger.overlap import Entry, Overlap, Published, costs, overlap
+from stratoscope.publish.ledger.prompt_keys import Contents, keyed
 from stratoscope.replacing import Kind, Lock, new_files, refused
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.opened import input_name
@@ -43,7 +43,7 @@ class Ledger:
     Examples
     --------
     >>> import stratoscope, tempfile
-    >>> from stratoscope.publish.prompt_keys import prompt_contents
+    >>> from stratoscope.publish.ledger.prompt_keys import prompt_contents
     >>> prompts = prompt_contents(stratoscope.simulate(prompts=4, layers=2))
     >>> ledger = Ledger.beside(Path(tempfile.mkdtemp(), "words.trace"))
     >>> going = Published("aggregate", ("mlp_write_ratio",))
@@ -93,8 +93,9 @@ class Ledger:
         was = agreeing(most.count, "was", "were")
         raise InputError(
             f"{most.count:,} of these {counted(len(contents), 'prompt')} {was} published {most.name}{others}",
-            where=str(most.path.parent),
-            fix=f"Publish others, or accept with --allow-overlap what it costs. {' '.join(told[:2])}",
+            where=str(most.path),
+            fix="Publish other prompts; what belongs together, in one command. --allow-overlap publishes all the same, "
+            f"at this cost: {' '.join(told[:2])}",
         )
 
     def record(self, going: Published, contents: Sequence[Contents], *, allow_overlap: bool = False) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.publish.audit.own_words import OwnWords
-from stratoscope.publish.audit.texts import letters
+from stratoscope.publish.audit.search.own_words import OwnWords
+from stratoscope.publish.audit.search.texts import WORD, letters
+from stratoscope.trace.format.attributes import object_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +44,6 @@ _IN_A_ROW = 3  # ids end to end
 _TEMPLATE_LINE = 24  # characters of a piece of a template
 _ID_TYPES = ("<i4", "<i8", "<u2", ">i4")
 _WIDE = ("utf-16-le", "utf-16-be")
-_FIRST = re.compile(rb"[A-Za-z0-9\x80-\xff]{3,}")
 
 
 @dataclass
@@ -73,15 +73,15 @@ class Needles:
         encoded = text.encode("utf-8", "surrogateescape")
         if encoded in self.words:
             return
-        if len(text) < least or not _FIRST.search(encoded) or text.isdecimal() or encoded in own:
+        if len(text) < least or not WORD.search(encoded) or text.isdecimal() or encoded in own:
             self.too_short[kind] += 1
             return
         self.words[encoded] = kind
         self.sought[kind] += 1
         for codec in _WIDE:
-            self.bytes(kind, text.encode(codec, "replace"), text)
+            self.exactly(kind, text.encode(codec, "replace"), text)
 
-    def bytes(self, kind: str, string: bytes, shown: str) -> None:
+    def exactly(self, kind: str, string: bytes, shown: str) -> None:
         """Search for bytes as they are."""
         if len(string) >= _EXACT:
             self.exact.setdefault(string, (kind, shown))
@@ -112,7 +112,7 @@ def _add_prompts(found: Needles, dataset: xr.Dataset, own: OwnWords) -> None:
             found.word(kind, text, own)
         for start in range(len(texts) - _IN_A_ROW + 1):  # as a column of texts is stored
             row = "".join(texts[start : start + _IN_A_ROW])
-            found.bytes(kind, row.encode("utf-8", "surrogateescape"), row)
+            found.exactly(kind, row.encode("utf-8", "surrogateescape"), row)
 
 
 def _add_tokens(found: Needles, dataset: xr.Dataset, own: OwnWords) -> None:
@@ -134,7 +134,7 @@ def _add_tokens(found: Needles, dataset: xr.Dataset, own: OwnWords) -> None:
     found.too_short[RUNS] += len(runs) - len(told)
     for shown in told.values():
         for codec in ("utf-8", *_WIDE) if not shown.isascii() else ():
-            found.bytes(RUNS, shown.encode(codec, "replace"), shown)
+            found.exactly(RUNS, shown.encode(codec, "replace"), shown)
 
 
 def _stretches(of_prompt: np.ndarray, wanted: Sequence[bool]) -> Iterator[tuple[int, int]]:
@@ -188,11 +188,11 @@ def _add_values(found: Needles, dataset: xr.Dataset) -> None:
                 continue
             found.sought[VALUES] += 1
             for dtype in ("<f4", "<f8"):
-                found.bytes(VALUES, row.astype(dtype).tobytes(), f"{name} of {rows} {place:,}")
+                found.exactly(VALUES, row.astype(dtype).tobytes(), f"{name} of {rows} {place:,}")
 
 
 def _add_attributes(found: Needles, attrs: Mapping[Any, Any], own: OwnWords) -> None:
-    plan, model, tokenizer = (_object(attrs.get(name)) for name in ("plan", "model", "tokenizer"))
+    plan, model, tokenizer = (object_in(attrs.get(name)) for name in ("plan", "model", "tokenizer"))
     of_prompts = plan.get("prompts_sha256")  # without it the other is of settings alone, which are published
     links = [attrs.get("uuid"), attrs.get("digest"), of_prompts, attrs.get("recording_sha256") if of_prompts else ""]
     for link in links:
@@ -212,12 +212,8 @@ def _add_link(found: Needles, text: str, own: OwnWords) -> None:
         found.word(LINKS, text, own)
         plain = text.replace("-", "")
         if re.fullmatch(r"(?:[0-9a-fA-F]{2}){8,}", plain):
-            found.bytes(LINKS, bytes.fromhex(plain), text)
-            found.bytes(LINKS, plain.encode(), text)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+            found.exactly(LINKS, bytes.fromhex(plain), text)
+            found.exactly(LINKS, plain.encode(), text)
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Whether a written file holds what its level lists and nothing else."""

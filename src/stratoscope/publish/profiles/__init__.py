@@ -1,0 +1,1 @@
+"""The level `aggregate`: means of classes of prompts that differ, and what our own attack finds in those of neurons."""
