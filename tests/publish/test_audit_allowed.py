@@ -12,9 +12,10 @@ from class_traces import different, trace_of
 
 import stratoscope
 from stratoscope.analysis.results.result import store_result
-from stratoscope.publish.audit.allowed.allowed import kind_of, unlisted
+from stratoscope.publish.audit.allowed.allowed import unlisted
 from stratoscope.publish.audit.audit import audit
 from stratoscope.publish.audit.outcome import NOT_FOUND
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.private.private import private_profiles
 from stratoscope.publish.profiles.profiles import class_profiles

@@ -13,18 +13,11 @@ from stratoscope.publish import inputs
 from stratoscope.publish.audit.allowed.result import unlisted_in_result
 from stratoscope.publish.audit.allowed.trace import unlisted_in_trace
 from stratoscope.publish.audit.outcome import Finding
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.levels import WITH_TOKENS
 
 UNLISTED = "what its level does not list"
 _AGAIN = "Publish the original again, and share what that writes."
-
-
-def kind_of(root: Path) -> str:
-    """What a file or folder is, by what is in it; "" = nothing that Stratoscope writes."""
-    try:
-        return inputs.kind_of(root)
-    except StratoscopeError:
-        return ""
 
 
 def unlisted(root: Path, kind: str, level: Level) -> Iterator[Finding]:
