@@ -13,6 +13,7 @@ from stratoscope.publish.attacks.differencing import only_in_one
 from stratoscope.publish.attacks.outcome import Attack
 from stratoscope.publish.attacks.permutation import match, permutation_attack
 from stratoscope.publish.attacks.weights import column_norms, column_products, weight_attacks
+from stratoscope.publish.private.private import private_profiles
 from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.prompts import Prompts
 
@@ -78,6 +79,18 @@ def test_means_of_neurons_give_members_away_and_means_of_other_prompts_do_not(pa
     name, given = "membership from neuron means", {"original": original, "reference": reference}
     assert gain(only(attacks_on(class_profiles(original, neurons=True), **given), name)) > 0.3
     assert not only(attacks_on(class_profiles(others, neurons=True), **given), name).succeeds
+
+
+def test_noisy_means_of_bands_of_layers_are_attacked_as_those_of_layers_are(
+    recordings: tuple[xr.Dataset, xr.Dataset],
+) -> None:
+    pytest.importorskip("opendp")
+    original, reference = recordings
+    published = private_profiles(original, epsilon=10, bands=2)
+    attacks = attacks_on(published, original=original, reference=reference)
+    assert only(attacks, "membership from class profiles").count == 150
+    assert only(attacks, "look-up of class profiles").reason == ""
+    assert np.allclose(prompt_rows(original, ["resid_norm"], 5), prompt_rows(original, ["resid_norm"]))
 
 
 def test_attacks_that_cannot_run_say_what_they_need(recordings: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -183,6 +196,16 @@ def test_products_of_columns_that_are_planted_are_solved(random: np.random.Gener
     assert np.allclose(column_products(activations, norms), weight.T @ weight)
     with pytest.raises(ValueError, match="36 tokens are needed"):
         column_products(activations[:20], norms[:20])
+
+
+def test_a_layer_that_cannot_be_solved_hides_no_other(random: np.random.Generator) -> None:
+    weight, activations = random.normal(size=(5, 4)), random.normal(size=(60, 2, 4))
+    norms = np.linalg.norm(activations @ weight.T, axis=2)
+    norms[:, 0] = random.uniform(1, 2, 60)  # of no W
+    arrays = {"neurons": (("token", "layer", "neuron"), activations), "mlp_out_norm": (("token", "layer"), norms)}
+    products = weight_attacks(xr.Dataset(arrays))[-1]
+    assert products.recovered is not None
+    assert products.recovered.value == 0.5
 
 
 def test_columns_are_told_from_what_a_trace_holds() -> None:

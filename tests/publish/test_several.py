@@ -100,9 +100,9 @@ def test_a_picture_is_drawn_again_of_the_trace_that_it_was_drawn_of(made: Path, 
         stratoscope.publish(picture, tmp_path / "q.png", level="no-text", trace=other)
     with pytest.raises(StratoscopeError, match="only drawn anew"):
         stratoscope.publish(picture, tmp_path / "q.png", level="no-text")
-    kept, noted = stratoscope.publish(picture, tmp_path / "q.png", level="provenance").told
-    assert noted.startswith("Which prompts it shows is noted nowhere")
+    kept, unknown = stratoscope.publish(picture, tmp_path / "q.png", level="provenance").told
     assert "The picture itself is as it was" in kept
+    assert "--trace" in unknown
 
 
 def test_a_result_is_published_with_its_tokens_or_not_at_all(made: Path, tmp_path: Path) -> None:
@@ -112,6 +112,19 @@ def test_a_result_is_published_with_its_tokens_or_not_at_all(made: Path, tmp_pat
         stratoscope.publish(made / "results", tmp_path / "q")
     with pytest.raises(StratoscopeError, match="published already"):
         stratoscope.publish(done.out, tmp_path / "q", level="provenance")
+
+
+def test_a_result_of_prompts_that_were_published_as_means_is_refused_with_their_trace(
+    simulated: xr.Dataset, tmp_path: Path
+) -> None:
+    trace = tmp_path / "run.trace"
+    write_dataset(simulated, trace)
+    stratoscope.save_result(stratoscope.anomalies(stratoscope.open_trace(trace)), tmp_path / "run.report")
+    stratoscope.publish(trace, tmp_path / "means")
+    with pytest.raises(StratoscopeError, match="were published at aggregate"):
+        stratoscope.publish(tmp_path / "run.report", tmp_path / "public", level="no-text", trace=trace)
+    (unknown,) = stratoscope.publish(tmp_path / "run.report", tmp_path / "public", level="no-text").told
+    assert "--trace" in unknown
 
 
 def test_noise_is_not_drawn_twice_for_the_same_prompts(simulated: xr.Dataset, tmp_path: Path) -> None:

@@ -82,3 +82,8 @@ def of_prompts(dataset: xr.Dataset, quantity: str, prompts: Ints, counted: NDArr
     if names.QUANTITIES[quantity].of_later_tokens:
         counted = counted & ~Prompts(dataset).rarely_seen
     return prompt_profiles(dataset, quantity, prompts, counted)
+
+
+def banded(values: Floats, bands: int) -> Floats:
+    """Means over so many runs of neighbouring layers, as even as can be; `values` is [prompt, layer]."""
+    return np.stack([part.mean(axis=1) for part in np.array_split(values, bands, axis=1)], axis=1)

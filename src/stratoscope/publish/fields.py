@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratoscope import names
-from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.trace.format.schema import text_dimension
 
@@ -257,20 +256,6 @@ def listed(name: str) -> Field | None:
     if text_dimension(column) is not None:
         name = column.rstrip("0123456789").removesuffix("_") if column.startswith("column_") else column
     return FIELDS.get(name)
-
-
-def kept(name: str, level: Level) -> bool:
-    """Whether an array or an attribute of a trace goes out at a level (at the last two: whether class means of it do).
-
-    Raises
-    ------
-    InputError
-        No level lists it.
-    """
-    field = listed(name)
-    if field is None:
-        raise InputError(f"no level of publishing lists '{name}'", fix="It is never published: list it in FIELDS.")
-    return level in field.levels
 
 
 def attribute_names(value: Any, path: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.trace.notes import WARNING, Note
+from stratoscope.trace.notes import WARNING, Note, promised
 from stratoscope.version import __version__
 from stratoscope.words import number
 
@@ -47,13 +47,9 @@ def is_published(said: object) -> bool:
 
 def promise(level: Level, said: str = "") -> Note:
     """The note on every picture and page of what is published."""
-    return Note("L16", WARNING, f"{_begin(level)}{said or PROMISES[level]}")
+    return Note("L16", WARNING, promised(level, said or PROMISES[level]))
 
 
 def is_promise(text: str, level: Level) -> bool:
     """Whether the words of a note are the promise of a level, with numbers or without."""
-    return text.startswith(_begin(level))
-
-
-def _begin(level: Level) -> str:
-    return f"Published at the level {level}: "
+    return text.startswith(promised(level, ""))

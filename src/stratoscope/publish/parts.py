@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
     from stratoscope.publish.pictures.files import Public
 
-_NOT_NOTED = (
-    "Which prompts it shows is noted nowhere, as no trace is given: if class means of them were published, or are to "
-    "be, their promise does not hold. Give the trace with --trace."
-)
+_NOT_LOOKED_UP = "Whether its prompts were published before is not known: give the trace it was made of, with --trace."
 
 
 @dataclass(frozen=True)
@@ -79,15 +76,15 @@ class Part:
         Refuses a place where it may not be written.
     write
         Writes it to a place, whole or not at all; gives what a person should know of it, in sentences.
-    original
-        Whose prompts it shows; None where it shows none that is known.
+    originals
+        Whose prompts it shows, as far as that is known.
     """
 
     kind: Kind
     suffix: str
     check: Callable[[Path], None]
     write: Callable[[Path], tuple[str, ...]]
-    original: Original | None = None
+    originals: tuple[Original, ...] = ()
 
 
 def part_of(path: Path, asked: Asked) -> Part:
@@ -179,7 +176,7 @@ def _trace(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
         return _remarks(explained(dataset, public, asked.level))
 
     fields = tuple(map(str, public.data_vars))
-    return Part(inputs.TRACE, "", check, write, Original(path, dataset, None, fields))
+    return Part(inputs.TRACE, "", check, write, (Original(path, dataset, None, fields),))
 
 
 def _table(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
@@ -196,7 +193,7 @@ def _table(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
         ".parquet" if path.suffix.lower() == ".parquet" else ".csv",
         lambda out: refuse_place(out, overwrite=asked.overwrite),
         write,
-        Original(path, dataset, None, tuple(map(str, public.data_vars))),
+        (Original(path, dataset, None, tuple(map(str, public.data_vars))),),
     )
 
 
@@ -220,26 +217,27 @@ def _result(path: Path, asked: Asked) -> Part:
 
     if asked.level not in WITH_TOKENS:
         return _contrast(path, asked)
-    given, result = _results(path, asked)
-    original = _made_of(given, asked)
+    original, result = _results(path, asked)
+    originals = _made_of(original, asked)
 
     def check(out: Path) -> None:
         check_folder(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
-        return (_NOT_NOTED,) if original is None else ()
+        return () if len(originals) == len(original.attrs["sources"]) else (_NOT_LOOKED_UP,)
 
-    return Part(inputs.RESULT, "", check, write, original)
+    return Part(inputs.RESULT, "", check, write, originals)
 
 
-def _made_of(result: xr.DataTree, asked: Asked) -> Original | None:
-    """The trace that a Result was made of, where it is given."""
-    uuids = [one.get("uuid") for one in result.attrs["sources"]]
-    trace, dataset = _trace_with(uuids[0], asked) if len(uuids) == 1 else (None, None)
-    if trace is None or dataset is None or not uuids[0] or dataset.attrs.get("uuid") != uuids[0]:
-        return None
-    return Original(trace, dataset, None, (str(result.attrs["kind"]),))
+def _made_of(result: xr.DataTree, asked: Asked) -> tuple[Original, ...]:
+    """The traces that a Result was made of, as far as they are given."""
+    found = []
+    for uuid in [one.get("uuid") for one in result.attrs["sources"]]:
+        trace, dataset = _trace_with(uuid, asked)
+        if trace is not None and dataset is not None and dataset.attrs.get("uuid") == uuid:
+            found.append(Original(trace, dataset, None, (str(result.attrs["kind"]),)))
+    return tuple(found)
 
 
 def _contrast(path: Path, asked: Asked) -> Part:
@@ -311,14 +309,14 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return (*told, *public.told, *named, *(() if trace is not None else (_NOT_NOTED,)))
+        return (*told, *public.told, *named, *(() if originals else (_NOT_LOOKED_UP,)))
 
-    original = None
+    originals: tuple[Original, ...] = ()
     if trace is not None and dataset is not None:
         prompts = _averaged(dataset, asked) if asked.level not in WITH_TOKENS else public.prompts
         shown = None if prompts is None else np.asarray(prompts, np.int64)
-        original = Original(trace, dataset, shown, public.quantities)
-    return Part(kind, public.suffix, check, write, original)
+        originals = (Original(trace, dataset, shown, public.quantities),)
+    return Part(kind, public.suffix, check, write, originals)
 
 
 def _trace_of(path: Path, asked: Asked) -> tuple[Path | None, xr.Dataset | None]:
@@ -362,7 +360,7 @@ def _means(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
 
     prompts = _averaged(dataset, asked)
     fields = tuple(result.attrs["parameters"]["quantity"]) + (("neurons",) if asked.neurons else ())
-    return Part(inputs.RESULT, "", check, write, Original(path, dataset, prompts, fields))
+    return Part(inputs.RESULT, "", check, write, (Original(path, dataset, prompts, fields),))
 
 
 def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:

@@ -84,7 +84,8 @@ def publish(
         "provenance", "no-text", "aggregate" or "private": each keeps less than the one before.
     trace
         The traces of which pictures and pages were drawn, which are drawn again. Without, the picture itself stays as
-        it is, which is enough for "provenance" alone.
+        it is, which is enough for "provenance" alone. Also those that results were made of: what was published of
+        their prompts is looked up.
     chat_template
         Keep the chat template at "provenance"; no other level does.
     private_model
@@ -156,7 +157,7 @@ def publish(
     if len(paths) == 1 and kind_of(paths[0]) != FOLDER:
         part = part_of(paths[0], asked)
         part.check(target)
-        cost = _recorded([part.original] if part.original is not None else [], asked)
+        cost = _recorded(part.originals, asked)
         return Publication(target, part.kind, level, said, (*part.write(target), *cost))
     refuse_folder(target)
     together = several(paths, asked)

@@ -41,10 +41,9 @@ class Several:
     def originals(self) -> list[Original]:
         """Whose prompts are shown, each original once, with all that is shown of it."""
         found: dict[Path, Original] = {}
-        for _, part in self.parts:
-            if (one := part.original) is not None:
-                key = one.path.resolve()
-                found[key] = found[key].with_more(one) if key in found else one
+        for one in (one for _, part in self.parts for one in part.originals):
+            key = one.path.resolve()
+            found[key] = found[key].with_more(one) if key in found else one
         return list(found.values())
 
     def write(self, out: Path) -> tuple[str, ...]:
@@ -135,7 +134,7 @@ def _not_published(path: Path, error: InputError) -> str:
 
 def _refuse_budget(parts: Sequence[tuple[Path, Part]]) -> None:
     """Raise where noise would be drawn more than once for the same prompts: every time costs ε again."""
-    counts = Counter(part.original.path.resolve() for _, part in parts if part.original is not None)
+    counts = Counter(one.path.resolve() for _, part in parts for one in part.originals)
     for path, count in counts.items():
         if count > 1:
             fix = "Publish the trace alone, and take the figures of that result."

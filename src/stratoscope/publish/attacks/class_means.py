@@ -14,7 +14,7 @@ from stratoscope.analysis.results.result import table_in
 from stratoscope.publish.attacks.look_up import look_up_profiles
 from stratoscope.publish.attacks.membership import HOLDS, UNIT, Side, membership_of_classes, nearness
 from stratoscope.publish.attacks.outcome import Attack, not_run
-from stratoscope.publish.averaged import KIND, NEURONS, PROFILED, PROMPT_CLASS, of_prompts, profiled
+from stratoscope.publish.averaged import KIND, NEURONS, PROFILED, PROMPT_CLASS, banded, of_prompts, profiled
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.prompts import Prompts
 
@@ -41,6 +41,8 @@ class ClassMeans:
         Class to the number of its prompts, as the file has it.
     noise
         Class to the standard deviation of the noise in each value, as the file has it; no class where there is none.
+    bands
+        Into how many runs of layers the file says that the layers are put; None = into none.
     """
 
     quantities: tuple[str, ...]
@@ -48,6 +50,7 @@ class ClassMeans:
     means: Mapping[str, Floats]
     counts: Mapping[str, int]
     noise: Mapping[str, Floats] = field(default_factory=dict)
+    bands: int | None = None
 
     def only(self, quantities: Sequence[str]) -> ClassMeans:
         """The means of some of the quantities, in that order."""
@@ -55,7 +58,7 @@ class ClassMeans:
         place = {name: slice(ends[i], ends[i + 1]) for i, name in enumerate(self.quantities)}
         widths = tuple(self.widths[self.quantities.index(name)] for name in quantities)
         means = {of: np.concatenate([mean[place[name]] for name in quantities]) for of, mean in self.means.items()}
-        return ClassMeans(tuple(quantities), widths, means, self.counts)
+        return ClassMeans(tuple(quantities), widths, means, self.counts, bands=self.bands)
 
 
 def class_means(published: xr.Dataset | xr.DataTree, part: str = PROFILES) -> ClassMeans | None:
@@ -89,12 +92,17 @@ def class_means(published: xr.Dataset | xr.DataTree, part: str = PROFILES) -> Cl
             np.repeat(one["noise"].values[:, None], width, 1) for one, width in zip(tables, widths, strict=True)
         ]
         noise = dict(zip(classes, np.concatenate(of_class, axis=1), strict=True))
-    return ClassMeans(quantities, widths, means, counts, noise)
+    said = published.attrs.get("parameters")
+    bands = said.get("bands") if isinstance(said, Mapping) else None
+    return ClassMeans(quantities, widths, means, counts, noise, bands if type(bands) is int and bands > 0 else None)
 
 
-def prompt_rows(dataset: xr.Dataset, quantities: Sequence[str]) -> Floats:
-    """What single prompts would add to such means; [prompt, value]."""
-    return np.concatenate(_parts(dataset, quantities), axis=1)
+def prompt_rows(dataset: xr.Dataset, quantities: Sequence[str], bands: int | None = None) -> Floats:
+    """What single prompts would add to such means, of so many bands of layers; [prompt, value]."""
+    parts = _parts(dataset, quantities)
+    if bands is not None:
+        parts = [banded(one, min(bands, one.shape[1])) for one in parts]
+    return np.concatenate(parts, axis=1)
 
 
 def membership_attacks(
@@ -129,7 +137,7 @@ def look_up_attack(published: xr.DataTree, original: xr.Dataset, reference: xr.D
     found, name = class_means(published), "look-up of class profiles"
     if found is None or any(one not in reference for one in found.quantities):
         return not_run(name, HOLDS, "tokens", "no class profile is published")
-    rows = prompt_rows(reference, found.quantities)
+    rows = prompt_rows(reference, found.quantities, found.bands)
     if any(len(mean) != rows.shape[1] for mean in found.means.values()):
         return not_run(name, HOLDS, "tokens", _OTHER_ROWS)
     return look_up_profiles(dict(found.means), rows, original, reference)
@@ -151,8 +159,8 @@ def _by_means(
     if lacking := [one for one in found.quantities if one not in original or one not in reference]:
         return not_run(name, HOLDS, UNIT, f"the original or the other prompts lack {lacking[0]}")
     classes = list(found.means)
-    members = rows_of_classes(original, prompt_rows(original, found.quantities), classes)
-    others = rows_of_classes(reference, prompt_rows(reference, found.quantities), classes)
+    members = rows_of_classes(original, prompt_rows(original, found.quantities, found.bands), classes)
+    others = rows_of_classes(reference, prompt_rows(reference, found.quantities, found.bands), classes)
     if any(len(found.means[one]) != rows[one].shape[1] for one in classes for rows in (members, others)):
         return not_run(name, HOLDS, UNIT, _OTHER_ROWS)
     sides = [

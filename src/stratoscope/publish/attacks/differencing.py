@@ -115,7 +115,7 @@ def _compared(
     both = [one for one in new.quantities if one in old.quantities and all(one in trace for trace in among)]
     if not both:
         return []
-    rows = np.concatenate([prompt_rows(trace, both) for trace in among])
+    rows = np.concatenate([prompt_rows(trace, both, new.bands) for trace in among])
     found = []
     for name in new.means.keys() & old.means.keys():
         sides = [of.only(both).means[name] for of in (new, old)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
-from stratoscope.publish.averaged import LOG, profiled, scale_of
+from stratoscope.publish.averaged import LOG, banded, profiled, scale_of
 from stratoscope.publish.private.centre import KNOWN, Centre, centre_of
 from stratoscope.publish.private.noise import Mechanism, calibrated
 from stratoscope.publish.profiles.classes import described, members, refuse_few
@@ -44,16 +44,12 @@ class Column:
 
     def apart(self, values: Floats) -> Floats:
         """Values by layer [prompt, layer] as means of bands, in distances from the centre."""
-        return self._banded((values - self.centre.of_row) / self.centre.unit)
+        return banded((values - self.centre.of_row) / self.centre.unit, len(self.bands))
 
     def told(self, apart: Floats) -> Floats:
         """Distances by band as the values that they stand for."""
-        centre: Floats = self._banded(self.centre.of_row[None])[0]
+        centre: Floats = banded(self.centre.of_row[None], len(self.bands))[0]
         return centre + apart * self.centre.unit
-
-    def _banded(self, values: Floats) -> Floats:
-        ends = np.cumsum([len(band) for band in self.bands])[:-1]
-        return np.stack([part.mean(axis=1) for part in np.split(values, ends, axis=1)], axis=1)
 
     @property
     def rows(self) -> Ints:
