@@ -238,6 +238,8 @@ OF_WEIGHTS: Mapping[str, str] = {
     "peak_write": "peak_write / |peak_value| is the norm of a column of W",
     "neuron_logit": "neuron_logit / the neuron's activation is a column of W along a target's direction",
     "strongest_logit": "strongest_logit / strongest_value is a column of W along a target's direction",
+    "neuron_effect": "neuron_effect / the neuron's activation is a column of W along one direction",
+    "strongest_effect": "strongest_effect / strongest_value is a column of W along one direction",
     "write_logit": "is a column of W through the unembedding",
     "write_token": "is a column of W through the unembedding",
     "neurons": "neurons and mlp_out_norm of enough tokens give WᵀW",

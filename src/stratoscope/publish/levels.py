@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from stratoscope import names
@@ -32,6 +33,16 @@ def private_promise(epsilon: float, delta: float) -> str:
 def published_at(level: Level, said: str = "") -> dict[str, str]:
     """What something published says of itself, in its attribute `published`; `said`: its promise with numbers."""
     return {"level": level, "promise": said or PROMISES[level], "software": f"stratoscope {__version__}"}
+
+
+def is_published(said: object) -> bool:
+    """Whether something says of itself what `published_at` writes, with whatever numbers and of whatever version."""
+    if not isinstance(said, Mapping) or set(said) != set(published_at(names.PROVENANCE)):
+        return False
+    level, words = said["level"], str(said["promise"])
+    numbers = r"\(ε = [\d.e−-]+, δ = [\d.e−-]+\) per prompt\."
+    kept = level in PROMISES and (words == PROMISES[level] or (level == names.PRIVATE and re.fullmatch(numbers, words)))
+    return bool(kept) and re.fullmatch(r"stratoscope [\w.+-]{1,40}", str(said["software"]), re.ASCII) is not None
 
 
 def promise(level: Level, said: str = "") -> Note:
