@@ -95,3 +95,12 @@ def test_a_trace_of_neither_texts_nor_ids_is_refused() -> None:
     bare["token_id"].values[:] = -1
     with pytest.raises(InputError, match="neither texts nor ids"):
         duplicates(bare, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["t\u200bhe qu\u00adick bro\u2060wn f\ufeffox", "ｔｈｅ ｑｕｉｃｋ ｂｒｏｗｎ ｆｏｘ", "thé quíck bröwn fôx"],
+)
+def test_what_is_not_seen_makes_no_prompt_another(other: str) -> None:
+    trace = trace_of(["the quick brown fox", other, "a lazy dog sleeps"], ["a"] * 3)
+    assert duplicates(trace, range(3)).tolist() == [0, 0, 1]

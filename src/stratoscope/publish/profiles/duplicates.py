@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
@@ -27,8 +28,8 @@ def duplicates(dataset: xr.Dataset, prompts: Sequence[int] | Ints) -> Ints:
     """Which of some prompts are near-duplicates of each other.
 
     Two prompts are, where at least half of the pairs of neighbouring tokens that either has are in both, capitals,
-    blanks and signs left out; so are two that are near-duplicates of a third. Of the tokens of the user only, where it
-    is known which those are. From five tokens on, a prompt with one token replaced is a near-duplicate.
+    accents, blanks and signs left out; so are two that are near-duplicates of a third. Of the tokens of the user only,
+    where it is known which those are. From five tokens on, a prompt with one token replaced is a near-duplicate.
 
     Parameters
     ----------
@@ -107,8 +108,8 @@ def _tokens(dataset: xr.Dataset, prompts: Sequence[int] | Ints) -> Iterator[list
     if "text" in dataset.variables:
         texts = dataset["text"].values
         for prompt in prompts:
-            said = [str(text).casefold().strip() for text in texts[of.tokens(prompt)][user[of.tokens(prompt)]]]
-            yield [text for text in said if any(map(str.isalnum, text))] or list(said)
+            said = [str(text) for text in texts[of.tokens(prompt)][user[of.tokens(prompt)]]]
+            yield [bare for text in said if (bare := _bare(text))] or [text.strip() for text in said]
     elif "token_id" in dataset.variables and (dataset["token_id"].values >= 0).any():
         ids = dataset["token_id"].values
         for prompt in prompts:
@@ -119,3 +120,8 @@ def _tokens(dataset: xr.Dataset, prompts: Sequence[int] | Ints) -> Iterator[list
             where="trace",
             fix=f"Publish the trace as it was recorded, or at the level {names.NO_TEXT}.",
         )
+
+
+def _bare(text: str) -> str:
+    """The letters and digits of a text, however they are written: no accents, no width, nothing that is not seen."""
+    return "".join(filter(str.isalnum, normalize("NFKD", text).casefold()))
