@@ -58,7 +58,7 @@ truth: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_routes.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/analysis/truth_diff.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/organisms/truth_organisms.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/publish/truth_publish.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/publish/truth/truth_publish.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import stratoscope
 from stratoscope import names
 from stratoscope.publish.fields import listed
 from stratoscope.publish.tokens.traces import told
+from stratoscope.trace.info.facts import info_text
 
 
 @pytest.fixture(scope="module")
@@ -43,4 +44,4 @@ def test_a_recording_without_text_holds_none_of_its_words(everything: Any, tmp_p
     assert not {"chat_template", "bos_token"} & {*there.attrs["tokenizer"]}
     assert "prompts_sha256" not in there.attrs["plan"]
     assert there.attrs["receipt"]["receipt_line"] == everything.attrs["receipt"]["receipt_line"]
-    assert "published" in stratoscope.trace.info.facts.info_text(stratoscope.info(there))
+    assert "published" in info_text(stratoscope.info(there))

@@ -169,11 +169,7 @@ OF_A_RECORDING = (
     "trust_remote_code",
 )
 # imported only when a command runs: while `opened` is another, they would keep that for good
-HOLD_OPENED = (
-    "stratoscope.analysis.routes.graph",
-    "stratoscope.view.routes.chosen",
-    "stratoscope.publish.audit.search.files",
-)
+HOLD_OPENED = ("stratoscope.analysis.routes.graph", "stratoscope.view.routes.chosen")
 OF_THE_COMMAND = {  # options that no verb has; --resume and --overwrite exclude each other
     "capture": {"plan", "as_json", "overwrite"},
     "compare": {"as_json", "prompt_class"},  # classes instead of prompts: tests/doors/test_compare_command.py

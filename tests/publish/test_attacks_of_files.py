@@ -198,6 +198,16 @@ def test_products_of_columns_that_are_planted_are_solved(random: np.random.Gener
         column_products(activations[:20], norms[:20])
 
 
+def test_a_layer_that_cannot_be_solved_hides_no_other(random: np.random.Generator) -> None:
+    weight, activations = random.normal(size=(5, 4)), random.normal(size=(60, 2, 4))
+    norms = np.linalg.norm(activations @ weight.T, axis=2)
+    norms[:, 0] = random.uniform(1, 2, 60)  # of no W
+    arrays = {"neurons": (("token", "layer", "neuron"), activations), "mlp_out_norm": (("token", "layer"), norms)}
+    products = weight_attacks(xr.Dataset(arrays))[-1]
+    assert products.recovered is not None
+    assert products.recovered.value == 0.5
+
+
 def test_columns_are_told_from_what_a_trace_holds() -> None:
     small = {"prompts": 12, "layers": 2, "d_ff": 16, "record": ("norms", "peaks", "neurons", "logits"), "top_k": 4}
     simulated = stratoscope.simulate(**small)

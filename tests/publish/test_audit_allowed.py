@@ -12,9 +12,10 @@ from class_traces import different, trace_of
 
 import stratoscope
 from stratoscope.analysis.results.result import store_result
-from stratoscope.publish.audit.allowed.allowed import kind_of, unlisted
+from stratoscope.publish.audit.allowed.allowed import unlisted
 from stratoscope.publish.audit.audit import audit
 from stratoscope.publish.audit.outcome import NOT_FOUND
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.pictures.files import public_picture
 from stratoscope.publish.private.private import private_profiles
 from stratoscope.publish.profiles.profiles import class_profiles
@@ -37,6 +38,13 @@ def copy(published: Path, tmp_path: Path) -> Path:
     return tmp_path / "public.trace"
 
 
+@pytest.fixture(scope="session")
+def profiles(simulated: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of class profiles of one quantity."""
+    folder = tmp_path_factory.mktemp("profiles") / "public"
+    return stratoscope.save_result(class_profiles(simulated, quantities=["resid_norm"]), folder)
+
+
 def told(path: Path, level: str = "no-text") -> str:
     return "\n".join(one.what for one in unlisted(path, kind_of(path), level))
 
@@ -46,6 +54,20 @@ def test_a_published_trace_holds_nothing_else_and_nothing_is_found_in_it(publish
     out = published / f"{level}.trace"
     stratoscope.publish(published / "mine.trace", out, level=level)
     assert audit(out, original=published / "mine.trace").last_line == NOT_FOUND
+
+
+def test_on_how_many_prompts_effects_were_calibrated_may_be_said_but_not_on_which(tmp_path: Path) -> None:
+    original = trace_of(different(3), ["a", "a", "b"])
+    calibration = {"asked": 4, "prompts": ["prompt-of-mine", "another-of-mine"]}
+    write_dataset(original.assign_attrs(receipt={"calibration": calibration}), tmp_path / "mine.trace")
+    out = stratoscope.publish(tmp_path / "mine.trace", tmp_path / "public.trace", level="no-text").out
+    assert stratoscope.open_trace(out).attrs["receipt"]["calibration"]["prompts"] == ["0", "1"]
+    assert told(out) == ""
+    document = out / "zarr.json"
+    said = document.read_text()
+    assert '"1"' in said
+    document.write_text(said.replace('"1"', '"mine"'))
+    assert "calibration.prompts" in told(out)
 
 
 def test_a_level_with_text_is_not_one_without(published: Path) -> None:
@@ -60,7 +82,55 @@ def test_files_that_are_no_part_of_a_trace_are_told(copy: Path) -> None:
     (copy / "notes.txt").write_text("x")
     (copy / "mlp_write_ratio" / "c.0.0.old").write_text("x")
     (copy / "left").mkdir()
-    assert told(copy).count("it is no part of the trace") == 3
+    assert told(copy).count("it is no part of the") == 3
+
+
+def test_what_hides_beside_the_chunks_of_an_array_is_told(copy: Path) -> None:
+    folder = copy / "mlp_write_ratio"
+    (folder / "c.99.0").write_text("quokka")
+    with (folder / "c.0.0").open("ab") as file:
+        file.write(b"quokka")
+    document = json.loads((folder / "zarr.json").read_text())
+    (folder / "zarr.json").write_text(json.dumps(document | {"comment": "quokka"}))
+    assert told(copy).splitlines() == [
+        "it holds more, or other, than the part of the array that was written there",
+        "it is no part of the array",
+        "it says something else than the root document",
+    ]
+
+
+def test_prompts_of_a_calibration_may_be_counted_and_not_named(copy: Path) -> None:
+    for prompts, allowed in ((["0", "1"], True), (["0", "kalimba"], False)):
+        named = told(edited(copy, "attributes/receipt", {"calibration": {"prompts": prompts}}))
+        assert ("receipt.calibration.prompts" not in named) is allowed
+
+
+@pytest.mark.parametrize("part", ["report.html", "table.csv", "figures/profiles.svg", "figures/more.png"])
+def test_what_stands_beside_a_result_and_is_not_made_of_it_is_told(profiles: Path, tmp_path: Path, part: str) -> None:
+    shutil.copytree(profiles, tmp_path / "public")
+    assert told(tmp_path / "public", "aggregate") == ""
+    with (tmp_path / "public" / part).open("a") as file:
+        file.write("<!-- quokka -->")
+    assert len(told(tmp_path / "public", "aggregate").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("summary", {"owner": "quokka"}),
+        ("notes", [{"id": "L01", "severity": "info", "text": "for quokka"}]),
+        ("published", {"level": "aggregate", "promise": "No prompt is shown.", "software": "stratoscope 1"}),
+        ("owner", "ann"),
+    ],
+)
+def test_what_a_result_says_beyond_what_is_written_is_told(
+    simulated: xr.Dataset, tmp_path: Path, part: str, value: object
+) -> None:
+    result = class_profiles(simulated)
+    held = result.attrs.get(part)
+    result.attrs[part] = held | value if isinstance(held, dict) and part == "summary" else value
+    store_result(result, tmp_path)
+    assert len(told(tmp_path, "aggregate").splitlines()) == 1
 
 
 def edited(copy: Path, edit: str, value: object) -> Path:

@@ -12,6 +12,7 @@ import stratoscope
 from stratoscope.doors.commands.audit import attack_rows, left_open
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.publish.attacks.outcome import Attack, Share, not_run
+from stratoscope.publish.attacks.weights import DIRECTIONS, NORMS, PRODUCTS
 from stratoscope.publish.audit.attacked import judged
 from stratoscope.publish.audit.audit import audit
 from stratoscope.publish.audit.outcome import NOT_FOUND, Attacked, Audit, Verdict
@@ -81,3 +82,5 @@ def test_every_attack_is_made_on_a_written_trace_and_those_that_cannot_be_say_wh
     assert {"look-up", "membership", "differencing", "permutation matching", "norms of columns"} <= {*names}
     for one in found.attacks:
         assert (one.verdict == "did not run") == bool(one.attack.reason)
+    unpromised = {name for name in names if verdict(attack(name, 0.6), PRIVATE) == "as the level says"}
+    assert unpromised == {NORMS, DIRECTIONS, PRODUCTS}  # an attack under a new name would be let off

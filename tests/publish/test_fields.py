@@ -11,7 +11,6 @@ import xarray as xr
 
 import stratoscope
 from stratoscope import names
-from stratoscope.errors import InputError
 from stratoscope.publish.averaged import PROFILED
 from stratoscope.publish.fields import (
     FIELDS,
@@ -19,7 +18,6 @@ from stratoscope.publish.fields import (
     OF_WEIGHTS,
     attribute_names,
     conforms,
-    kept,
     listed,
 )
 from stratoscope.publish.private.centre import KNOWN
@@ -85,13 +83,6 @@ def test_the_table_and_the_class_means_say_the_same_of_what_is_averaged() -> Non
     assert {*KNOWN} <= {name for name in averaged if names.PRIVATE in FIELDS[name].levels}
 
 
-def test_what_nobody_has_stated_is_refused_by_its_name() -> None:
-    with pytest.raises(InputError, match="no level of publishing lists 'my_array'"):
-        kept("my_array", names.PROVENANCE)
-    with pytest.raises(InputError, match=r"'plan\.owner'"):
-        kept("plan.owner", names.NO_TEXT)
-
-
 def test_a_later_level_never_keeps_what_an_earlier_one_drops() -> None:
     for name, field in FIELDS.items():
         assert field.levels == names.LEVELS[: len(field.levels)], name
@@ -101,7 +92,7 @@ def test_no_level_without_text_keeps_what_the_research_names_as_easily_forgotten
     forgotten = ("plan.prompts_sha256", "uuid", "receipt.probe_prompts", "receipt.probe_tokens", "receipt.batch",
                  "created", "finished", "tokenizer.chat_template", "text", "char_start", "char_end", "span", "pair",
                  "group", "token_id", "prompt_id", "plan.targets.text", "plan.openers.text", "token_texts")  # fmt: skip
-    assert [name for name in forgotten if kept(name, names.NO_TEXT)] == []
+    assert [name for name in forgotten if names.NO_TEXT in FIELDS[name].levels] == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import stratoscope
 from stratoscope import defaults, names
 from stratoscope.errors import InputError, UsageError
 from stratoscope.publish.averaged import PROFILED, of_prompts
@@ -203,7 +204,7 @@ def test_twenty_prompts_carry_six_numbers_and_nineteen_are_refused(simulated: xr
 
 
 def test_a_centre_that_was_published_makes_the_noise_smaller_and_keeps_the_profile(simulated: xr.Dataset) -> None:
-    others = class_profiles(simulated)
+    others = class_profiles(stratoscope.simulate(prompts=120, layers=4, d_model=32, d_ff=64, heads=4, seed=1))
     result = private_profiles(simulated, centre=others, epsilon=10.0, delta=1e-3)
     unit = result.attrs["summary"]["unit"]["mlp_write_ratio"]
     assert unit == KNOWN["mlp_write_ratio"].spread < KNOWN["mlp_write_ratio"].apart / 5
@@ -211,6 +212,12 @@ def test_a_centre_that_was_published_makes_the_noise_smaller_and_keeps_the_profi
     assert result.attrs["summary"]["centre"]["mlp_write_ratio"] == pytest.approx(centre)
     means = result["profiles/mlp_write_ratio/mean"].values
     assert np.abs(means - centre).max() < 5 * KNOWN["mlp_write_ratio"].spread
+
+
+def test_a_centre_made_of_the_prompts_themselves_is_refused_as_it_would_show_their_means(simulated: xr.Dataset) -> None:
+    for own in (class_profiles(simulated), class_profiles(simulated, prompt_class="neutral")):
+        with pytest.raises(InputError, match="made of the prompts that are published"):
+            private_profiles(simulated, centre=own)
 
 
 def test_bands_are_means_of_their_layers_and_of_the_centre(simulated: xr.Dataset) -> None:
@@ -227,6 +234,7 @@ def test_bands_are_means_of_their_layers_and_of_the_centre(simulated: xr.Dataset
         ({"bands": 5}, "5 is no number of bands"),
         ({"clip": 0.0}, "out of range"),
         ({"clip": float("inf")}, "out of range"),
+        ({"clip": 1e30}, "out of range"),
         ({"quantities": ["prompt_mean"]}, "prompt_mean"),
         ({"prompt_class": "nobody"}, "nobody"),
         ({"centre": xr.DataTree()}, "no class profiles"),

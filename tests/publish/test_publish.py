@@ -170,6 +170,7 @@ def test_an_option_that_would_do_nothing_is_refused(folder: Path, tmp_path: Path
         folder / "mine.trace", tmp_path / "p", level="no-text", neurons=True
     )
     assert "centre" in _refused(folder / "mine.trace", tmp_path / "p", centre="x")
+    assert "says nothing at the level aggregate" in _refused(folder / "mine.trace", tmp_path / "p", epsilon=0.5)
 
 
 def test_what_names_a_private_model_is_not_in_its_means(many: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_one_that_is_named_and_cannot_be_published_stops_all(made: Path, elsewhe
         )
     assert not elsewhere.exists()
     assert [*elsewhere.parent.iterdir()] == []
+
+
+def test_an_input_given_twice_is_refused(made: Path, elsewhere: Path) -> None:
+    with pytest.raises(StratoscopeError, match="given twice"):
+        stratoscope.publish([made / "quentin.csv", made / "." / "quentin.csv"], elsewhere, level="no-text")
+
+
+def test_the_prompts_of_a_result_are_noted_where_its_trace_is_given(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "quentin.trace", tmp_path / "quentin.trace")
+    for traces, told in ((None, 1), (tmp_path / "quentin.trace", 0)):
+        out = tmp_path / f"{told}"
+        assert len(stratoscope.publish(made / "results", out, level="no-text", trace=traces).told) == told
+        assert [*tmp_path.glob(f"*{ENDING}")] == [tmp_path / f"quentin{ENDING}"] * (1 - told)
 
 
 def test_nothing_is_left_of_a_folder_that_could_not_be_written(

@@ -23,8 +23,10 @@ _ONLY_AT = {  # an option → the levels at which it says something
     "neurons": (AGGREGATE,),
     "quantity": OF_MEANS,
     "prompt_class": OF_MEANS,
-    **dict.fromkeys(("centre", "bands"), (PRIVATE,)),
+    **dict.fromkeys(("centre", "bands", "epsilon", "delta", "clip"), (PRIVATE,)),
 }
+
+_UNSAID = {"epsilon": defaults.EPSILON, "delta": defaults.DELTA, "clip": defaults.CLIP}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Asked:
             raise UsageError(f"there is no level '{self.level}'", where="level", fix=fix)
         refuse_unknown(self.level, LEVELS, "level")
         for option, levels in _ONLY_AT.items():
-            if getattr(self, option) not in (None, False) and self.level not in levels:
+            if getattr(self, option) not in (None, False, _UNSAID.get(option)) and self.level not in levels:
                 what = f"says nothing at the level {self.level}"
                 raise UsageError(what, where=option, fix=f"Leave it out, or take --level {' or '.join(levels)}.")
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratoscope import names
-from stratoscope.errors import InputError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.trace.format.schema import text_dimension
 
@@ -239,6 +238,8 @@ OF_WEIGHTS: Mapping[str, str] = {
     "peak_write": "peak_write / |peak_value| is the norm of a column of W",
     "neuron_logit": "neuron_logit / the neuron's activation is a column of W along a target's direction",
     "strongest_logit": "strongest_logit / strongest_value is a column of W along a target's direction",
+    "neuron_effect": "neuron_effect / the neuron's activation is a column of W along one direction",
+    "strongest_effect": "strongest_effect / strongest_value is a column of W along one direction",
     "write_logit": "is a column of W through the unembedding",
     "write_token": "is a column of W through the unembedding",
     "neurons": "neurons and mlp_out_norm of enough tokens give WᵀW",
@@ -255,20 +256,6 @@ def listed(name: str) -> Field | None:
     if text_dimension(column) is not None:
         name = column.rstrip("0123456789").removesuffix("_") if column.startswith("column_") else column
     return FIELDS.get(name)
-
-
-def kept(name: str, level: Level) -> bool:
-    """Whether an array or an attribute of a trace goes out at a level (at the last two: whether class means of it do).
-
-    Raises
-    ------
-    InputError
-        No level lists it.
-    """
-    field = listed(name)
-    if field is None:
-        raise InputError(f"no level of publishing lists '{name}'", fix="It is never published: list it in FIELDS.")
-    return level in field.levels
 
 
 def attribute_names(value: Any, path: str = "") -> Iterator[str]:

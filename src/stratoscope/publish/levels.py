@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from stratoscope import names
 from stratoscope.names import Level
-from stratoscope.trace.notes import WARNING, Note
+from stratoscope.trace.notes import WARNING, Note, promised
 from stratoscope.version import __version__
 from stratoscope.words import number
 
@@ -34,15 +35,21 @@ def published_at(level: Level, said: str = "") -> dict[str, str]:
     return {"level": level, "promise": said or PROMISES[level], "software": f"stratoscope {__version__}"}
 
 
+def is_published(said: object) -> bool:
+    """Whether something says of itself what `published_at` writes, with whatever numbers and of whatever version."""
+    if not isinstance(said, Mapping) or set(said) != set(published_at(names.PROVENANCE)):
+        return False
+    level, words = said["level"], str(said["promise"])
+    numbers = r"\(ε = [\d.e−-]+, δ = [\d.e−-]+\) per prompt\."
+    kept = level in PROMISES and (words == PROMISES[level] or (level == names.PRIVATE and re.fullmatch(numbers, words)))
+    return bool(kept) and re.fullmatch(r"stratoscope [\w.+-]{1,40}", str(said["software"]), re.ASCII) is not None
+
+
 def promise(level: Level, said: str = "") -> Note:
     """The note on every picture and page of what is published."""
-    return Note("L16", WARNING, f"{_begin(level)}{said or PROMISES[level]}")
+    return Note("L16", WARNING, promised(level, said or PROMISES[level]))
 
 
 def is_promise(text: str, level: Level) -> bool:
     """Whether the words of a note are the promise of a level, with numbers or without."""
-    return text.startswith(_begin(level))
-
-
-def _begin(level: Level) -> str:
-    return f"Published at the level {level}: "
+    return text.startswith(promised(level, ""))

@@ -281,12 +281,18 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
 
     trace, dataset = _trace_of(path, asked)
 
+    made: list[xr.DataTree] = []
+
+    def profiles(of: xr.Dataset, quantities: Sequence[str]) -> xr.DataTree:
+        made.append(means_of(of, asked, quantities))
+        return made[-1]
+
     def public_of(dataset: xr.Dataset | None) -> Public:
         return public_picture(
             path,
             asked.level,
             trace=dataset,
-            profiles=lambda of, quantities: means_of(of, asked, quantities),
+            profiles=profiles,
             private_model=asked.private_model,
         )
 
@@ -299,17 +305,17 @@ def _picture(path: Path, kind: Kind, asked: Asked) -> Part:
         trace, dataset, public = None, None, public_of(None)  # it loses who and where all the same
         told = (f"{path.name} is not drawn anew: it {error.what}.",)
 
-    named: tuple[str, ...] = ()
-    if dataset is not None:
-        kept = _tokens(dataset, asked) if asked.level in WITH_TOKENS else None
-        named = explained(dataset, kept, asked.level).named
+    if asked.level not in WITH_TOKENS:
+        told = told_of_means(made[-1])
+    elif dataset is not None:
+        told = explained(dataset, _tokens(dataset, asked), asked.level).named
 
     def check(out: Path) -> None:
         public.check(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         public.write(out, overwrite=asked.overwrite)
-        return (*told, *public.told, *named, *(() if originals else (_NOT_LOOKED_UP,)))
+        return (*public.told, *told, *(() if originals else (_NOT_LOOKED_UP,)))
 
     originals: tuple[Original, ...] = ()
     if trace is not None and dataset is not None:

@@ -81,6 +81,8 @@ def several(paths: Sequence[Path], asked: Asked) -> Several:
             _look_into(path, found, left_out)
         else:
             found.append((path, True))
+    if twice := [path for path, count in Counter(path.resolve() for path, _ in found).items() if count > 1]:
+        raise UsageError("is given twice", where=str(twice[0]), fix="Give it once.")
     found.sort(key=lambda one: kind_of(one[0]) != inputs.TRACE)  # what is refused of a trace says most
     traces = [path for path, _ in found if kind_of(path) == inputs.TRACE]
     asked, parts = replace(asked, traces=(*asked.traces, *traces)), list[tuple[Path, Part]]()

@@ -81,13 +81,18 @@ def notes_of(dataset: xr.Dataset) -> tuple[Note, ...]:
     return tuple(notes)
 
 
+def promised(level: str, promise: str) -> str:
+    """The sentence on every picture and page of what is published."""
+    return f"Published at the level {level}: {promise}"
+
+
 def promise_of(attrs: Mapping[Any, Any]) -> str:
     """What a published trace promises, in a sentence; "" of one that was not published."""
     published = attrs.get(PUBLISHED)
-    said = [published.get(key) for key in ("level", "promise")] if isinstance(published, Mapping) else []
-    if not said or not all(isinstance(one, str) for one in said):
+    level, promise = (published.get("level"), published.get("promise")) if isinstance(published, Mapping) else ("", "")
+    if not (isinstance(level, str) and level and isinstance(promise, str)):
         return ""
-    return _beginning(f"Published at the level {said[0]}: {said[1]}")
+    return _beginning(promised(level, promise))
 
 
 def recorded_anew(attrs: Mapping[Any, Any], record: str) -> str:

@@ -157,21 +157,28 @@ class StoredResult:
             raise TraceError("it does not say what it is", where=str(store), fix=_NO_RESULT)
         return cls(store, attrs, root)
 
-    def open(self) -> xr.DataTree:
-        """The Result, lazy; its arrays are checked, and chunks when they are read."""
-        import xarray as xr
+    @cached_property
+    def _tables(self) -> dict[str, dict[str, ArrayDocument]]:
+        return _checked_tables(self.store, self.root)
 
+    def document(self) -> Document:
+        """What stands on disk; its arrays are checked, none of their chunks."""
         wrong = [key for key, is_sound in _ATTRIBUTES.items() if not is_sound(self.attrs.get(key))]
         if wrong:
             raise TraceError(f"its attribute '{wrong[0]}' is not what it must be", where=str(self.store), fix=DAMAGED)
         check_digest(self.root, self.store)
-        tables = _checked_tables(self.store, self.root)
-        arrays = {f"{path}/{name}": array for path, table in tables.items() for name, array in table.items()}
+        arrays = {f"{path}/{name}": array for path, table in self._tables.items() for name, array in table.items()}
         found = read_checksums(self.store, self.root["attributes"], arrays, complete=True)
-        document = Document(self.store, _STATE, arrays, checksums=found, groups=tuple(tables))
+        return Document(self.store, _STATE, arrays, checksums=found, groups=tuple(self._tables))
+
+    def open(self) -> xr.DataTree:
+        """The Result, lazy; its arrays are checked, and chunks when they are read."""
+        import xarray as xr
+
+        document = self.document()
         check_files(document)
         root = zarr.open_group(SafeStore(document), mode="r", zarr_format=3, use_consolidated=True)
-        opened = {path: xr.Dataset(_variables(root, path, table)) for path, table in tables.items()}
+        opened = {path: xr.Dataset(_variables(root, path, table)) for path, table in self._tables.items()}
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=self.attrs), **opened})
 
 

@@ -269,11 +269,14 @@ def _numbers(dataset: xr.Dataset, quantities: list[str], tokens: Ints) -> Floats
     columns = []
     for name in quantities:
         values = np.asarray(dataset[name].values, np.float64).reshape(dataset.sizes[names.TOKEN], -1)[tokens]
-        if names.QUANTITIES[name].log:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = np.where(values > 0, np.log2(values), np.nan)
-        columns.append(values)
+        columns.append(log2(values) if names.QUANTITIES[name].log else values)
     return np.concatenate(columns, axis=1)
+
+
+def log2(values: np.ndarray) -> Floats:
+    """Logarithms of sizes to base 2; NaN of what has none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(values > 0, np.log2(np.asarray(values, np.float64)), np.nan))
 
 
 def _sets(*given: tuple[xr.Dataset, Ints]) -> list[Ints]:

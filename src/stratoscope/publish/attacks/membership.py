@@ -248,24 +248,6 @@ def membership_within(profiles: AnyFloats, *, count: int, repeats: int = 20, see
     )  # fmt: skip
 
 
-def maximum_membership(published: AnyFloats, members: AnyFloats, non_members: AnyFloats) -> Attack:
-    """The same of a published maximum, known to be the worst that can be published: a member touches it somewhere.
-
-    Parameters
-    ----------
-    published
-        The largest value of the members; [value].
-    members, non_members
-        As of `membership`.
-    """
-    name = "membership from maxima"
-    few = min(len(members), len(non_members))
-    if few < _LEAST:
-        return not_run(name, HOLDS, UNIT, f"it needs {_LEAST} prompts or more on each side, and there are {few}")
-    sides = [(rows >= published).sum(axis=1) - 2.0 * (rows > published).sum(axis=1) for rows in (members, non_members)]
-    return _outcome(name, sides[0], sides[1], "Counted: values that touch the maximum, less those above it.")
-
-
 def auc(members: Floats, others: Floats) -> Share:
     """Chance that a member's score is above another's, ties counting half; DeLong's interval on the logit scale."""
     from scipy.special import ndtri

@@ -9,7 +9,7 @@ import numpy as np
 
 from stratoscope import names
 from stratoscope.analysis.results.result import table_in
-from stratoscope.publish.attacks.look_up import places_in
+from stratoscope.publish.attacks.look_up import log2, places_in
 from stratoscope.publish.attacks.outcome import Attack, guessed
 from stratoscope.publish.averaged import KIND, PROMPT_CLASS
 from stratoscope.trace.arrays import Floats, Ints
@@ -82,7 +82,7 @@ def norm_attack(
 def _of_rows(published: xr.Dataset, original: xr.Dataset, name: str) -> dict[tuple[str, int], Floats]:
     places = places_in(published, original, np.arange(original.sizes[names.TOKEN]))
     axis = names.QUANTITIES[name].row_kind
-    rows, values = published[axis].values.tolist(), _log2(published[name].values)
+    rows, values = published[axis].values.tolist(), log2(published[name].values)
     return {(name, row): np.where(places >= 0, values[places, number], np.nan) for number, row in enumerate(rows)}
 
 
@@ -94,8 +94,3 @@ def _of_classes(published: xr.DataTree, original: xr.Dataset, name: str) -> dict
     prompts = Prompts(original)
     of = np.array([classes.get(one, -1) for one in prompts.classes])[prompts.of_token]
     return {(name, row): np.where(of >= 0, means[of, number], np.nan) for number, row in enumerate(rows)}
-
-
-def _log2(values: np.ndarray) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(values > 0, np.log2(np.asarray(values, np.float64)), np.nan))

@@ -124,8 +124,9 @@ def _products(published: xr.Dataset, width: int) -> Attack:
         half = len(a) - max(1, (len(a) - needed) // 2)
         products = column_products(a[:half], norms[:half])
         again = np.sqrt(np.maximum(np.einsum("tn,nm,tm->t", a[half:], products, a[half:]), 0))
-        error = max(error, float(np.median(np.abs(again / norms[half:] - 1))))
-        known[layer] = error < 10 * _ALIKE
+        off = float(np.median(np.abs(again / norms[half:] - 1)))
+        known[layer] = off < 10 * _ALIKE
+        error = max(error, off)
     return _counted(PRODUCTS, known, np.zeros_like(known), f"Norms of tokens left out are told to {error:.1e}.")
 
 

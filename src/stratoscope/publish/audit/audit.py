@@ -12,10 +12,11 @@ from stratoscope.errors import InputError, UsageError, refuse_unknown
 from stratoscope.names import LEVELS, Level
 from stratoscope.progress import Progress, silent
 from stratoscope.publish import inputs
-from stratoscope.publish.audit.allowed.allowed import kind_of, unlisted
+from stratoscope.publish.audit.allowed.allowed import unlisted
 from stratoscope.publish.audit.attacked import attacked, opened_published
 from stratoscope.publish.audit.canary.canary import canaries
 from stratoscope.publish.audit.outcome import Attacked, Audit, Audited, Canary, Finding, Looked
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.audit.search.needles import GONE_AT, Needles, of_original
 from stratoscope.publish.audit.search.own_words import own_words
 from stratoscope.publish.audit.search.reading import Reading, read

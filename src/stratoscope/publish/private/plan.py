@@ -21,6 +21,8 @@ from stratoscope.words import capital, counted, listed, number
 if TYPE_CHECKING:
     import xarray as xr
 
+_MOST_CLIP = 1000  # with more, nothing is left but noise
+
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -123,6 +125,9 @@ def planned(
     bands: int | None = None,
 ) -> Plan:
     """What `private_profiles` would publish; arguments and errors are its own."""
+    if clip > _MOST_CLIP:
+        fix = f"Give a number of at most {_MOST_CLIP:,}: the noise grows with it."
+        raise UsageError(f"{clip} is out of range", where="clip", fix=fix)
     asked = profiled(dataset, quantities or _usual(dataset))
     columns = tuple(_column(dataset, quantity, centre, bands) for quantity in asked)
     numbers = sum(len(one.bands) for one in columns)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope import defaults, names
-from stratoscope.analysis.results.result import make_result, table_of
+from stratoscope.analysis.results.result import make_result, table_in, table_of
+from stratoscope.errors import InputError, UsageError
 from stratoscope.progress import Progress, silent
 from stratoscope.publish.averaged import FIRST_TOKENS, KIND, PROMPT_CLASS, of_prompts, scale_of
 from stratoscope.publish.levels import NOISE, private_promise, promise, published_at
 from stratoscope.publish.model import public_model, source_told
 from stratoscope.publish.private.plan import Plan, planned
+from stratoscope.publish.profiles.profiles import class_profiles
 from stratoscope.trace.arrays import Floats, Ints
 from stratoscope.trace.format.schema import PUBLISHED
 from stratoscope.trace.notes import INFO, SIMULATED_DATA, Note
@@ -74,7 +76,8 @@ def private_profiles(
     Raises
     ------
     InputError
-        A class has fewer than 20 prompts, or too few for so many numbers; it says what would work.
+        A class has fewer than 20 prompts, or too few for so many numbers; it says what would work. Or the centre was
+        made of the prompts themselves.
 
     Examples
     --------
@@ -95,6 +98,8 @@ def private_profiles(
         clip=clip,
         bands=bands,
     )
+    if centre is not None:
+        _refuse_own(dataset, plan, centre)
     said = private_promise(epsilon, delta)
     report("averaging", 0, None)
     counted = _counted(dataset)
@@ -130,6 +135,26 @@ def private_profiles(
     source = source_told(dataset, prompts=counted_prompts, tokens=0)  # how many tokens is not told: it has no noise
     result.attrs |= {"sources": [source], PUBLISHED: published_at(names.PRIVATE, said)}
     return result
+
+
+def _refuse_own(dataset: xr.Dataset, plan: Plan, centre: xr.DataTree) -> None:
+    """Raise where the centre was made of these very prompts: it stands in what is published, without noise."""
+    quantities = [one.quantity for one in plan.columns]
+    for one in plan.classes:
+        try:
+            own = class_profiles(dataset, quantities=quantities, prompt_class=[one.name] if one.name else None)
+        except InputError:
+            continue  # of too few prompts that differ no centre was published
+        if all(_has_row(centre, own, quantity) for quantity in quantities):
+            what = "it was made of the prompts that are published, whose means it would show without noise"
+            raise UsageError(what, where="centre", fix="Give one that was published of other prompts, or none.")
+
+
+def _has_row(centre: xr.DataTree, own: xr.DataTree, quantity: str) -> bool:
+    """Whether the means of one class are in a Result, to a few digits."""
+    rows = np.asarray(table_in(centre, f"{KIND}/{quantity}")["mean"].values, np.float64)
+    row = np.asarray(table_in(own, f"{KIND}/{quantity}")["mean"].values, np.float64)[0]
+    return rows.shape[1:] == row.shape and bool(np.isclose(rows, row, 1e-4, 1e-6).all(axis=1).any())
 
 
 def _counted(dataset: xr.Dataset) -> NDArray[np.bool_]:

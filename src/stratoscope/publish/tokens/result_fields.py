@@ -211,6 +211,9 @@ COLUMNS: Mapping[tuple[str, str, str], Listed] = {
 FACTS: Mapping[tuple[str, str], Listed] = {
     (kind, f"{path}.{key}"): Listed(rule) for kind, path, rule, keys in _FACTS for key in keys.split()
 }
+OF_WEIGHTS = {  # kinds that are of columns of the weights as a whole: with a private model none goes out
+    "suppression": "what a neuron does to a logit, over its activation, is a column of W along the target's direction",
+}
 KINDS = tuple(dict.fromkeys(kind for kind, *_ in _COLUMNS))
 
 

@@ -14,6 +14,7 @@ from stratoscope.analysis.results.result import FORMAT, FORMAT_VERSION, is_resul
 from stratoscope.errors import InputError
 from stratoscope.names import NO_TEXT, Level
 from stratoscope.publish.averaged import PROFILED
+from stratoscope.publish.fields import FIELDS, conforms
 from stratoscope.publish.levels import WITHHELD, promise, published_at
 from stratoscope.publish.model import hub_name
 from stratoscope.publish.patterns import hidden
@@ -24,6 +25,7 @@ from stratoscope.publish.tokens.result_fields import (
     FACTS,
     KINDS,
     LABEL,
+    OF_WEIGHTS,
     PROMPT,
     SHOWN,
     TARGET,
@@ -132,6 +134,9 @@ def published_result(result: xr.DataTree, level: Level, *, private_model: bool =
 
     check(result)
     kind = str(result.attrs["kind"])
+    if private_model and kind in OF_WEIGHTS:
+        fix = "Publish its trace with --private-model, which leaves out what gives that."
+        raise InputError(f"a private model's weights follow from it: {OF_WEIGHTS[kind]}", where="result", fix=fix)
     imported = any(one.get("source") == names.IMPORTED for one in result.attrs["sources"])
     prompts = _numbers_of_prompts(result)
     how = _Publishing(kind, level, prompts, level == NO_TEXT or imported, private_model)
@@ -389,12 +394,12 @@ def _notes(result: xr.DataTree, how: _Publishing) -> list[Note]:
 
 
 def _source(one: Mapping[str, Any], how: _Publishing) -> dict[str, Any]:
-    source = str(one.get("source", ""))
+    source, receipt = str(one.get("source", "")), str(one.get("receipt", ""))
     return {
         "uuid": "",
         "source": source if source in names.SOURCES else "",
         "model": "" if how.private_model else hub_name(str(one.get("model", ""))),
-        "receipt": how.sentence(str(one.get("receipt", ""))),
+        "receipt": receipt if conforms(receipt, FIELDS["receipt.receipt_line"].form) else "",
         "prompts": int(one.get("prompts", 0)),
         "tokens": int(one.get("tokens", 0)),
     }

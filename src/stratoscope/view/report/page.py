@@ -145,7 +145,8 @@ def _address(webp: bytes) -> str:
 
 
 def _parameters(parameters: Values) -> list[tuple[str, str]]:
-    return [(name, _words(value, "all" if name in _ALL_WHERE_EMPTY else "none")) for name, value in parameters.items()]
+    found = sorted(parameters.items())  # as they stand on disk: a page is the same of a Result that was opened
+    return [(name, _words(value, "all" if name in _ALL_WHERE_EMPTY else "none")) for name, value in found]
 
 
 def _words(value: Json, empty: str) -> str:

@@ -13,19 +13,11 @@ from stratoscope.publish import inputs
 from stratoscope.publish.audit.allowed.result import unlisted_in_result
 from stratoscope.publish.audit.allowed.trace import unlisted_in_trace
 from stratoscope.publish.audit.outcome import Finding
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.levels import WITH_TOKENS
 
 UNLISTED = "what its level does not list"
 _AGAIN = "Publish the original again, and share what that writes."
-_REPORT = {"report.html", "table.csv", "figures"}  # beside a Result
-
-
-def kind_of(root: Path) -> str:
-    """What a file or folder is, by what is in it; "" = nothing that Stratoscope writes."""
-    try:
-        return inputs.kind_of(root)
-    except StratoscopeError:
-        return ""
 
 
 def unlisted(root: Path, kind: str, level: Level) -> Iterator[Finding]:
@@ -59,13 +51,25 @@ def _unlisted(root: Path, kind: str, level: Level) -> Iterator[tuple[str, Path]]
 def _in_result_folder(root: Path, level: Level) -> Iterator[tuple[str, Path]]:
     store = root if root.name == names.RESULT_STORE else root / names.RESULT_STORE
     yield from unlisted_in_result(store, level)
-    for path in sorted(root.iterdir()) if store != root else ():
-        if path.name not in _REPORT and path != store:
-            yield "it is no part of a result", path
-        elif path.name == "figures":
-            for figure in sorted(path.iterdir()):
-                if kind_of(figure) != inputs.PICTURE:
-                    yield "it is no figure", figure
+    if store != root:
+        yield from _beside(root)
+
+
+def _beside(root: Path) -> Iterator[tuple[str, Path]]:
+    """Whether the page, the table and the figures beside a Result are those that are made of it: it is made again."""
+    from stratoscope.analysis.results.result import open_result
+    from stratoscope.view.report.save import save_result
+
+    with TemporaryDirectory() as folder:
+        again = save_result(open_result(root), Path(folder, "again"))
+        for path in sorted(root.rglob("*")):
+            made = again / path.relative_to(root)
+            if names.RESULT_STORE in path.relative_to(root).parts or path.is_symlink():
+                continue  # told elsewhere
+            if not made.exists() or made.is_dir() != path.is_dir():
+                yield "it is no part of a result", path
+            elif path.is_file() and path.read_bytes() != made.read_bytes():
+                yield "it is not what is made of the result beside it, with this version of Stratoscope", path
 
 
 def _in_table(path: Path, level: Level) -> Iterator[tuple[str, Path]]:

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope import defaults, names
-from stratoscope.names import AGGREGATE, PRIVATE, Level
+from stratoscope.analysis.results.store import StoredResult
+from stratoscope.names import AGGREGATE, PRIVATE, PROVENANCE, Level
+from stratoscope.publish.audit.allowed.stored import beside_the_chunks
+from stratoscope.publish.audit.search.needles import strings
+from stratoscope.publish.audit.search.own_words import own_words
 from stratoscope.publish.averaged import KIND
-from stratoscope.publish.levels import OF_MEANS
+from stratoscope.publish.levels import OF_MEANS, is_published
 from stratoscope.publish.tokens.results import unlisted
+from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT
+from stratoscope.words import quoted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +34,9 @@ _OF_PROFILES = {
     AGGREGATE: {"prompt_class", "layer", "depth", "neuron", "mean"},
     PRIVATE: {"prompt_class", "layer", "depth", "mean", "noise"},
 }
-_FILES = re.compile(r"zarr\.json|c(\.\d+)+")
+_ATTRIBUTES = {"format", "format_version", "kind", "sources", "parameters", "notes", "summary", "software", PUBLISHED}
+_OF_SOURCES = {"uuid", "source", "model", "receipt", "prompts", "tokens"}
+_WORD = re.compile(r"[^\W\d_]{3,}")
 
 Wrong = Iterator[tuple[str, Path]]
 
@@ -52,9 +60,42 @@ def unlisted_in_result(store: Path, level: Level) -> Wrong:
         for name in unlisted(result):
             if name != "published":
                 yield f"{name!r} is not listed", store
+    for what in _said(result, level):
+        yield what, store
+    document = StoredResult.read(store).document()
+    yield from beside_the_chunks(document)
+    arrays = {store / name for name in document.arrays}
+    groups = {store / name for name in ("", *document.groups)}
     for path in sorted(store.rglob("*")):
-        if not path.is_symlink() and not path.is_dir() and not _FILES.fullmatch(path.name):
+        known = path in arrays | groups if path.is_dir() else path.parent in arrays or path.name == ROOT_DOCUMENT
+        if not known and not path.is_symlink():
             yield "it is no part of the result", path
+
+
+def _said(result: xr.DataTree, level: Level) -> Iterator[str]:
+    """What a Result says of itself beyond what is written of a published one."""
+    attrs = result.attrs
+    yield from (f"{name!r} is not listed" for name in sorted(set(map(str, attrs)) - _ATTRIBUTES))
+    if not is_published(attrs.get(PUBLISHED)):
+        yield f"{PUBLISHED!r} holds something else than what is written of a level"
+    for source in attrs["sources"]:
+        if set(source) != _OF_SOURCES or source["uuid"]:
+            yield "it says more of the trace that it was made of than is published"
+    if level != PROVENANCE or attrs["kind"] == KIND:
+        for words in _foreign(result):
+            yield f"it says {quoted(words)}, which is neither Stratoscope's nor the name of a class or a model"
+
+
+def _foreign(result: xr.DataTree) -> Iterator[str]:
+    """Texts among the attributes with a word that stands nowhere in Stratoscope."""
+    attrs, own = result.attrs, own_words()
+    named = [*attrs["summary"].get("classes", ()), *(attrs["parameters"].get(one) for one in ("a", "b"))]
+    models = [source["model"] for source in attrs["sources"]]
+    known = " ".join(map(str, [*named, *models, *strings(attrs["summary"].get("model"))]))
+    for text in strings([attrs[name] for name in _ATTRIBUTES & set(attrs)]):
+        left = " ".join(word for word in _WORD.findall(text) if word not in known)
+        if any(word.encode() not in own for word in _WORD.findall(left)):
+            yield text
 
 
 def _in_profiles(result: xr.DataTree, store: Path, level: Level) -> Wrong:

@@ -10,10 +10,12 @@ from typing import Any
 from stratoscope import names
 from stratoscope.errors import TraceError
 from stratoscope.names import PROVENANCE, Level
+from stratoscope.publish.audit.allowed.stored import beside_the_chunks
 from stratoscope.publish.fields import HASH, conforms, listed
-from stratoscope.publish.levels import OF_MEANS, WITHHELD
+from stratoscope.publish.levels import OF_MEANS, WITHHELD, is_published
 from stratoscope.trace.format import strict_json
-from stratoscope.trace.format.schema import ROOT_DOCUMENT, known_layout
+from stratoscope.trace.format.document import read_document
+from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT, known_layout
 from stratoscope.trace.notes import SIMULATED_DATA
 
 _ANEW = (
@@ -28,8 +30,9 @@ _SENTENCES = {  # what is free text in an original, as it is written anew
     r"|What was not published is the simulator's own: [\w ,.]*",
     "planted.measure": r"mlp_write_ratio of the first token of every prompt; the neuron is its strongest peak",
     "receipt.limits": r"The original names \d[\d,]* limits?; the words are not published\.",
+    "receipt.calibration.prompts": r"\d+",  # numbers in the place of ids
 }
-_CHUNK = re.compile(r"c(\.\d+)+")
+_CALIBRATED = "receipt.calibration.prompts"
 _BLANK = (
     "text",
     "pair",
@@ -76,7 +79,10 @@ def unlisted_in_trace(root: Path, level: Level) -> Wrong:
         yield from _of_array(root, name, array)
         if look_alike and name in names.QUANTITIES and array["attributes"].get("source") != names.SIMULATED:
             yield f"the array {name!r} of a look-alike is not simulated", root / name
+    if not is_published(attrs.get(PUBLISHED)):
+        yield f"the attribute {PUBLISHED!r} holds something else than what is written of a level", root / ROOT_DOCUMENT
     yield from _not_blank(root, blank)
+    yield from beside_the_chunks(read_document(root))
     yield from _files(root, set(map(str, arrays)))
 
 
@@ -104,6 +110,8 @@ def _attributes(value: Any, path: str, level: Level) -> Iterator[tuple[str, str]
         return
     if path in _SENTENCES:
         yield from _sentences(value, path)
+        return
+    if path == _CALIBRATED and value == [str(number) for number in range(len(value))]:  # how many, not which
         return
     field = listed(path)
     if field is not None and field.form and conforms(value, field.form):
@@ -163,6 +171,6 @@ def _files(root: Path, arrays: set[str]) -> Wrong:
         if path.name not in arrays or not path.is_dir():
             yield "it is no part of the trace", path
             continue
-        for chunk in path.iterdir():
-            if chunk.name != ROOT_DOCUMENT and not _CHUNK.fullmatch(chunk.name):
-                yield "it is no part of the trace", chunk
+        for inside in sorted(path.iterdir()):
+            if inside.is_dir() and not inside.is_symlink():
+                yield "it is no part of the trace", inside

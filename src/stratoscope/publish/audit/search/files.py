@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratoscope.errors import InputError
+from stratoscope.errors import InputError, StratoscopeError
+from stratoscope.publish import inputs
 from stratoscope.publish.audit.outcome import Finding
 from stratoscope.publish.audit.search.texts import Bytes
 
@@ -22,6 +23,14 @@ _LEFT_OVER = re.compile(
 )
 _COPY = "Publish again, and copy only what that writes."
 _MAPPED = 64 * 2**20  # bytes of a file above which it is not read into memory
+
+
+def kind_of(root: Path) -> str:
+    """What a file or folder is, by what is in it; "" = nothing that Stratoscope writes."""
+    try:
+        return inputs.kind_of(root)
+    except StratoscopeError:
+        return ""
 
 
 @dataclass(frozen=True)

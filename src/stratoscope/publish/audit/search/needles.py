@@ -197,7 +197,7 @@ def _add_attributes(found: Needles, attrs: Mapping[Any, Any], own: OwnWords) -> 
     links = [attrs.get("uuid"), attrs.get("digest"), of_prompts, attrs.get("recording_sha256") if of_prompts else ""]
     for link in links:
         _add_link(found, str(link or ""), own)
-    for value in _strings([plan, model, tokenizer, attrs.get("receipt")]):
+    for value in strings([plan, model, tokenizer, attrs.get("receipt")]):
         if re.match(r"(?:[A-Za-z]:)?[/\\~]\S", value) and len(value) < 4096:
             found.word(PLACES, value, own)
     for line in str(tokenizer.get("chat_template") or "").splitlines():
@@ -216,11 +216,12 @@ def _add_link(found: Needles, text: str, own: OwnWords) -> None:
             found.exactly(LINKS, plain.encode(), text)
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """Every text in objects and lists."""
     match value:
         case str():
             yield value
         case Mapping():
-            yield from (text for one in value.values() for text in _strings(one))
+            yield from (text for one in value.values() for text in strings(one))
         case list() | tuple():
-            yield from (text for one in value for text in _strings(one))
+            yield from (text for one in value for text in strings(one))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stratoscope.progress import Progress, silent
 from stratoscope.publish import inputs
-from stratoscope.publish.audit.allowed.allowed import kind_of
 from stratoscope.publish.audit.outcome import Finding
 from stratoscope.publish.audit.search import files as on_disk
 from stratoscope.publish.audit.search.claims import Claims
+from stratoscope.publish.audit.search.files import kind_of
 from stratoscope.publish.audit.search.own_words import without_libraries
 from stratoscope.publish.audit.search.search import Search
 from stratoscope.publish.audit.search.unpack import Budget, Piece, pieces

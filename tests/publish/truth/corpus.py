@@ -1,6 +1,6 @@
 """The texts on which publishing is measured: docstrings of the pinned packages, chosen by their hashes.
 
-    python tests/publish/corpus.py FOLDER
+    python tests/publish/truth/corpus.py FOLDER
 
 writes `corpus.jsonl`, whose recording is published, and `reference.jsonl`, other texts of the same kind, which the
 attackers have. Each holds two classes of 120 prompts, recorded as plain text, without a chat template. No two texts
@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2]))
 from docstrings import PACKAGES, digest, texts
 
 CORPUS, REFERENCE = "corpus", "reference"

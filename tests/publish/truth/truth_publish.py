@@ -1,6 +1,6 @@
 """What publishing promises, measured on 240 docstrings in SmolLM2; `make truth` writes it into docs/publishing.md.
 
-    python tests/publish/truth_publish.py [--only SECTION] [--data FOLDER] [--model FOLDER]
+    python tests/publish/truth/truth_publish.py [--only SECTION] [--data FOLDER] [--model FOLDER]
 
 A section is written only if all that it claims holds.
 """

@@ -17,7 +17,7 @@ from corpus import CLASSES, CORPUS, REFERENCE
 import stratoscope
 from stratoscope.trace.arrays import Floats, Ints
 
-PAGE = Path(__file__).parents[2] / "docs" / "publishing.md"
+PAGE = Path(__file__).parents[3] / "docs" / "publishing.md"
 FOLDER = PAGE.with_suffix("")  # of its figures
 RECORDED = "norms,residual,peaks,prompts,attention"
 
