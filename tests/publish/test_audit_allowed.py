@@ -99,6 +99,12 @@ def test_what_hides_beside_the_chunks_of_an_array_is_told(copy: Path) -> None:
     ]
 
 
+def test_a_clean_trace_of_an_older_format_with_bits_in_place_of_numbers_is_no_finding(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "archive" / "v1.2" / "trace", tmp_path / "old.trace")
+    stratoscope.publish(tmp_path / "old.trace", tmp_path / "public.trace", level="no-text")
+    assert told(tmp_path / "public.trace") == ""
+
+
 def test_prompts_of_a_calibration_may_be_counted_and_not_named(copy: Path) -> None:
     for prompts, allowed in ((["0", "1"], True), (["0", "kalimba"], False)):
         named = told(edited(copy, "attributes/receipt", {"calibration": {"prompts": prompts}}))

@@ -41,6 +41,12 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.beside(tmp_path / "words.trace")
 
 
+def test_a_pipe_in_the_place_of_a_list_is_refused_and_not_waited_for(ledger: Ledger) -> None:
+    os.mkfifo(ledger.path)
+    with pytest.raises(InputError, match="is no list of publications"):
+        ledger.check(MEANS, CONTENTS)
+
+
 def test_one_prompt_less_is_refused_with_how_many_and_where(ledger: Ledger) -> None:
     ledger.record(MEANS, CONTENTS[:20])
     before = ledger.path.read_bytes()

@@ -138,6 +138,8 @@ def _read(path: Path) -> tuple[bytes, list[Entry]]:
         It is damaged, so that nobody knows what was published; also where only its last line is torn.
     """
     line = 1
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise InputError("is no list of publications", where=str(path), fix="Move it elsewhere.")
     try:
         first, *rest = path.read_bytes().splitlines(keepends=True)
         head = strict_json.load(first)

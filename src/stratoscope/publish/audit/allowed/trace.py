@@ -15,7 +15,8 @@ from stratoscope.publish.fields import HASH, conforms, listed
 from stratoscope.publish.levels import OF_MEANS, WITHHELD, is_published
 from stratoscope.trace.format import strict_json
 from stratoscope.trace.format.document import read_document
-from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT, known_layout
+from stratoscope.trace.format.schema import PUBLISHED, ROOT_DOCUMENT, known_layout, quantity_layout
+from stratoscope.trace.format.shards import DTYPES
 from stratoscope.trace.notes import SIMULATED_DATA
 
 _ANEW = (
@@ -138,11 +139,13 @@ def _sentences(value: Any, path: str) -> Iterator[tuple[str, str]]:
 def _of_array(root: Path, name: str, array: Any) -> Wrong:
     """What an array says of itself, in either of its documents, beyond what the format says of it."""
     own = root / name / ROOT_DOCUMENT
-    layout = known_layout(name)
+    layouts = [known_layout(name)]
+    if name in names.QUANTITIES and names.QUANTITIES[name].dtype == "model":  # stored as bits, and called so
+        layouts += [quantity_layout(name, "", dtype) for dtype in DTYPES]
     for where, said in ((root / ROOT_DOCUMENT, array), (own, _document(own) if own.is_file() else {})):
         attrs = said.get("attributes") if isinstance(said, Mapping) else None
         for key, value in (attrs or {}).items():
-            known = layout is not None and layout.attrs.get(key) == value
+            known = any(layout is not None and layout.attrs.get(key) == value for layout in layouts)
             if not known and not re.fullmatch(_ARRAY_ATTRIBUTES.get(key, r"(?!)"), str(value)):
                 yield f"the array {name!r} says something of its own under {key!r}", where
 
