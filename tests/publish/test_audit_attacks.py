@@ -10,6 +10,7 @@ import xarray as xr
 
 import stratoscope
 from stratoscope.doors.commands.audit import attack_rows, left_open
+from stratoscope.errors import StratoscopeError
 from stratoscope.names import AGGREGATE, NO_TEXT, PRIVATE, PROVENANCE, Level
 from stratoscope.publish.attacks.outcome import Attack, Share, not_run
 from stratoscope.publish.attacks.weights import DIRECTIONS, NORMS, PRODUCTS
@@ -84,3 +85,9 @@ def test_every_attack_is_made_on_a_written_trace_and_those_that_cannot_be_say_wh
         assert (one.verdict == "did not run") == bool(one.attack.reason)
     unpromised = {name for name in names if verdict(attack(name, 0.6), PRIVATE) == "as the level says"}
     assert unpromised == {NORMS, DIRECTIONS, PRODUCTS}  # an attack under a new name would be let off
+
+
+def test_the_original_is_not_taken_for_other_prompts(tmp_path: Path) -> None:
+    mine = stratoscope.simulate(prompts=8, layers=1)
+    with pytest.raises(StratoscopeError, match="reference: is the original itself"):
+        audit(tmp_path, original=mine, reference=mine)

@@ -77,7 +77,7 @@ def audit(
     Raises
     ------
     InputError
-        A file does not exist, or is neither a file nor a folder.
+        A file does not exist, or is neither a file nor a folder; the reference is the original.
 
     Examples
     --------
@@ -97,6 +97,10 @@ def audit(
     if canary and original is None:
         raise UsageError("needs the original", where="canary", fix="Name it with --original.")
     opened_original = None if original is None else opened(original)
+    others = None if reference is None else opened(reference)
+    if opened_original is not None and others is not None and _same(opened_original, others):
+        fix = "Give a trace of the same model and other prompts: with the same ones every attack would look stronger."
+        raise InputError("is the original itself", where="reference", fix=fix)
     needles = _needles(opened_original)
     search, say = Search(needles), progress or silent
     seen = [read(root, search, say) for root in roots]
@@ -104,7 +108,7 @@ def audit(
     levels = dict.fromkeys(one.level for one in judged)
     marked = opened_original if canary else None
     tried = [] if marked is None else [one for level in levels for one in canaries(marked, level, say)]
-    attacks = _attacks(judged, opened_original, reference, earlier or (), say)
+    attacks = _attacks(judged, opened_original, others, earlier or (), say)
     findings = [finding for one in judged for finding in one.findings()]
     return Audit(
         tuple(one.audited for one in judged),
@@ -118,20 +122,24 @@ def audit(
 def _attacks(
     judged: Sequence[_Judged],
     original: xr.Dataset | None,
-    reference: str | os.PathLike[str] | None,
+    reference: xr.Dataset | None,
     earlier: Sequence[str | os.PathLike[str]],
     say: Progress,
 ) -> list[Attacked]:
     """Every attack on every file that holds numbers, with what the attacker has."""
-    others = None if reference is None else opened(reference)
     before = [found for one in map(Path, earlier) if (found := opened_published(one, kind_of(one))) is not None]
     return [
         row
         for one in judged
         for row in attacked(
-            one.seen.root, one.seen.kind, one.level, original=original, reference=others, earlier=before, say=say
+            one.seen.root, one.seen.kind, one.level, original=original, reference=reference, earlier=before, say=say
         )
     ]
+
+
+def _same(one: xr.Dataset, other: xr.Dataset) -> bool:
+    """Whether both are one recording; CSV files say nothing of it."""
+    return bool(one.attrs.get("uuid")) and one.attrs["uuid"] == other.attrs.get("uuid")
 
 
 def _needles(original: xr.Dataset | None) -> Needles:

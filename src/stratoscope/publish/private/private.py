@@ -209,6 +209,10 @@ def _notes(dataset: xr.Dataset, plan: Plan, clip: float) -> list[Note]:
     notes.append(FIRST_TOKENS)
     text = f"Prompts further from a public centre than {number(clip)} × the usual distance were moved towards it."
     notes.append(
-        Note("L12", INFO, f"{text} Near-duplicates count each: of k prompts by one person ε is k times as large.")
+        Note(
+            "L12",
+            INFO,
+            f"{text} Near-duplicates count each: of k prompts by one person ε is k times as large, and δ more.",
+        )
     )
     return notes

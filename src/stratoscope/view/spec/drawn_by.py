@@ -28,7 +28,7 @@ class DrawnBy:
     options
         Its arguments by name, without those that were not given; of a Result its parameters.
     figure
-        Which figure of a report it is; "" = of none.
+        Which figure, where it stands in a report; "" = in none.
     traces
         Of how many traces it was drawn; 0 = of none, as of a model.
     """
