@@ -26,8 +26,6 @@ _ONLY_AT = {  # an option → the levels at which it says something
     **dict.fromkeys(("centre", "bands", "epsilon", "delta", "clip"), (PRIVATE,)),
 }
 
-_UNSAID = {"epsilon": defaults.EPSILON, "delta": defaults.DELTA, "clip": defaults.CLIP}
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -40,9 +38,9 @@ class Asked:
     quantity: str | Sequence[str] | None = None
     prompt_class: str | Sequence[str] | None = None
     neurons: bool = False
-    epsilon: float = defaults.EPSILON
-    delta: float = defaults.DELTA
-    clip: float = defaults.CLIP
+    epsilon: float | None = None
+    delta: float | None = None
+    clip: float | None = None
     centre: Path | None = None
     bands: int | None = None
     allow_overlap: bool = False
@@ -55,9 +53,15 @@ class Asked:
             raise UsageError(f"there is no level '{self.level}'", where="level", fix=fix)
         refuse_unknown(self.level, LEVELS, "level")
         for option, levels in _ONLY_AT.items():
-            if getattr(self, option) not in (None, False, _UNSAID.get(option)) and self.level not in levels:
+            if getattr(self, option) not in (None, False) and self.level not in levels:
                 what = f"says nothing at the level {self.level}"
                 raise UsageError(what, where=option, fix=f"Leave it out, or take --level {' or '.join(levels)}.")
+
+    @property
+    def budget(self) -> tuple[float, float]:
+        """ε and δ of a private publication."""
+        epsilon = defaults.EPSILON if self.epsilon is None else self.epsilon
+        return epsilon, defaults.DELTA if self.delta is None else self.delta
 
     @property
     def quantities(self) -> list[str] | None:

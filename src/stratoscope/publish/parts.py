@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stratoscope import defaults
 from stratoscope.errors import InputError, StratoscopeError
 from stratoscope.names import AGGREGATE, PROVENANCE
 from stratoscope.publish import inputs
@@ -396,14 +397,15 @@ def means_of(dataset: xr.Dataset, asked: Asked, quantities: Sequence[str] | None
     from stratoscope.analysis.results.result import open_result
     from stratoscope.publish.private.private import private_profiles
 
+    epsilon, delta = asked.budget
     return private_profiles(
         dataset,
-        epsilon=asked.epsilon,
-        delta=asked.delta,
+        epsilon=epsilon,
+        delta=delta,
         quantities=quantities,
         prompt_class=asked.prompt_class,
         centre=None if asked.centre is None else open_result(asked.centre),
-        clip=asked.clip,
+        clip=defaults.CLIP if asked.clip is None else asked.clip,
         bands=asked.bands,
         progress=asked.progress,
     )

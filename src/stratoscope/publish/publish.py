@@ -58,9 +58,9 @@ def publish(
     quantity: str | Sequence[str] | None = None,
     prompt_class: str | Sequence[str] | None = None,
     neurons: bool = False,
-    epsilon: float = defaults.EPSILON,
-    delta: float = defaults.DELTA,
-    clip: float = defaults.CLIP,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    clip: float | None = None,
     centre: str | os.PathLike[str] | None = None,
     bands: int | None = None,
     allow_overlap: bool = False,
@@ -97,9 +97,10 @@ def publish(
     neurons
         Publish the mean of each neuron too, at "aggregate", which tells far more.
     epsilon, delta
-        The promise of "private", for the whole publication.
+        The promise of "private", for the whole publication; 1 and 1e-5 without them.
     clip
-        How far from the centre a prompt may lie, at "private", as a multiple of how far prompts lie usually.
+        How far from the centre a prompt may lie, at "private", as a multiple of how far prompts lie usually; 1 without
+        it.
     centre
         A result that was published of other prompts, around which is clipped at "private".
     bands
@@ -153,7 +154,7 @@ def publish(
     paths, target = _paths(source), Path(out)
     for path in (*paths, *asked.traces):
         _refuse_place(target, path)
-    said = private_promise(epsilon, delta) if level == PRIVATE else PROMISES[level]
+    said = private_promise(*asked.budget) if level == PRIVATE else PROMISES[level]
     if len(paths) == 1 and kind_of(paths[0]) != FOLDER:
         part = part_of(paths[0], asked)
         part.check(target)
@@ -204,7 +205,7 @@ def _refuse_place(out: Path, source: Path) -> None:
 
 def _recorded(originals: Sequence[Original], asked: Asked) -> tuple[str, ...]:
     """Note what is about to appear beside each original; refuse prompts that were published before, or say the cost."""
-    spent = (asked.epsilon, asked.delta) if asked.level == PRIVATE else (0.0, 0.0)
+    spent = asked.budget if asked.level == PRIVATE else (0.0, 0.0)
     folders = tuple({one.path.resolve().parent for one in originals})
     going = [
         (Ledger.beside(one.path, folders), Published(asked.level, one.fields, *spent), _contents(one))

@@ -50,11 +50,23 @@ Quantities = Annotated[
 Neurons = Annotated[
     bool, typer.Option("--neurons", help="At aggregate, publish the mean of each neuron too: it tells far more.")
 ]
-Epsilon = Annotated[float, typer.Option("--epsilon", help="At private, how much one prompt may change what comes out.")]
-Delta = Annotated[float, typer.Option("--delta", help="At private, the chance that it changes more than that.")]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        "--epsilon",
+        help=f"At private, how much one prompt may change what comes out; without it {defaults.EPSILON:g}.",
+    ),
+]
+Delta = Annotated[
+    float | None,
+    typer.Option("--delta", help=f"At private, the chance that it changes more; without it {defaults.DELTA:g}."),
+]
 Clip = Annotated[
-    float,
-    typer.Option("--clip", help="At private, how far from the centre a prompt counts, in multiples of what is usual."),
+    float | None,
+    typer.Option(
+        "--clip",
+        help=f"At private, how far from the centre a prompt counts, over what is usual; without it {defaults.CLIP:g}.",
+    ),
 ]
 Centre = Annotated[
     Path | None,
@@ -80,9 +92,9 @@ def publish(
     quantity: Quantities = None,
     prompt_class: options.PromptClass = None,
     neurons: Neurons = False,
-    epsilon: Epsilon = defaults.EPSILON,
-    delta: Delta = defaults.DELTA,
-    clip: Clip = defaults.CLIP,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
+    clip: Clip = None,
     centre: Centre = None,
     bands: Bands = None,
     allow_overlap: AllowOverlap = False,
