@@ -359,7 +359,7 @@ def test_attention_of_prompt_and_answer_equals_that_of_a_plain_forward(
     for number in range(len(TEXTS)):
         tokens = np.flatnonzero(trace.prompt == number)
         ids = torch.tensor([trace.token_id.values[tokens].tolist()])
-        whole = Batch(ids, torch.ones_like(ids), None, torch.arange(ids.numel()), ())
+        whole = Batch(ids, torch.ones_like(ids), None, torch.arange(ids.numel()), (), ())
         with observer:
             wanted, _ = observer.record(whole)
         for name in (quantity.name for quantity in names.quantities_of([ATTENTION]) if quantity.name in trace):
