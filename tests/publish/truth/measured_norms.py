@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from measured_attacks import POINT, TEXT_IS_GONE, published
+from measured_attacks import TEXT_IS_GONE, published
 from measuring import Claim, Lab, Measured, Table, share
 
 from stratoscope.doors.norm_attack import norm_attack
@@ -21,8 +21,8 @@ def norms(lab: Lab) -> Measured:
         found[level] = norm_attack(published(lab, level), lab.corpus, lab.model, tokens=TOKENS)
         lab.tell(str(found[level]))
     rows = [[level, *_cells(attack)] for level, attack in found.items()]
-    gains = [attack.gain.high for level, attack in found.items() if level in TEXT_IS_GONE and attack.gain]
-    most = max(gains, default=0.0)
+    gains = [attack.gain for level, attack in found.items() if level in TEXT_IS_GONE and attack.gain]
+    most = max((gain.high for gain in gains), default=1.0)
     return Measured(
         [
             Table(
@@ -35,9 +35,9 @@ def norms(lab: Lab) -> Measured:
         ],
         [
             Claim(
-                f"At `aggregate` it gets back no more than the model guesses anyway: {share(most, digits=1)} more "
-                "at most (upper 95 % bound).",
-                most <= POINT,
+                f"At `aggregate` it gets back no more of these {TOKENS} tokens than the model guesses anyway. So few "
+                f"tokens cannot exclude that it gets {share(most)} more (upper 95 % bound).",
+                all(gain.value <= 0 for gain in gains),
             )
         ],
     )

@@ -144,6 +144,9 @@ def _clustered(hits: Bools, blind: Bools, cluster: NDArray[np.integer]) -> tuple
     low, high = np.quantile(apart, [defaults.ALPHA / 2, 1 - defaults.ALPHA / 2])
     if (hits != blind).any() and np.ptp(apart) == 0:  # all prompts alike: nothing spreads, and the two bounds add up
         low, high = found.low - guess.high, found.high - guess.low
+    if (hits == blind).all():  # in none of so many prompts did they differ; in others they may
+        high = exact(0, len(counts)).high
+        low = -high
     return found, guess, Share(found.value - guess.value, float(low), float(high))
 
 
