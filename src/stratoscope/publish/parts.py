@@ -214,19 +214,24 @@ def _remarks(explanation: Explanation) -> tuple[str, ...]:
 
 
 def _result(path: Path, asked: Asked) -> Part:
-    from stratoscope.view.report.save import check_folder, save_result
-
     if asked.level not in WITH_TOKENS:
         return _contrast(path, asked)
     original, result = _results(path, asked)
     originals = _made_of(original, asked)
+    told = () if len(originals) == len(original.attrs["sources"]) else (_NOT_LOOKED_UP,)
+    return _saved(result, told, originals, asked)
+
+
+def _saved(result: xr.DataTree, told: tuple[str, ...], originals: tuple[Original, ...], asked: Asked) -> Part:
+    """A Result that is written as a folder."""
+    from stratoscope.view.report.save import check_folder, save_result
 
     def check(out: Path) -> None:
         check_folder(out, overwrite=asked.overwrite)
 
     def write(out: Path) -> tuple[str, ...]:
         save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
-        return () if len(originals) == len(original.attrs["sources"]) else (_NOT_LOOKED_UP,)
+        return told
 
     return Part(inputs.RESULT, "", check, write, originals)
 
@@ -350,24 +355,15 @@ def _trace_with(uuid: str | None, asked: Asked) -> tuple[Path | None, xr.Dataset
 
 
 def _means(path: Path, dataset: xr.Dataset, asked: Asked) -> Part:
-    from stratoscope.view.report.save import check_folder, save_result
-
     try:
         result = means_of(dataset, asked, asked.quantities)
     except InputError as error:
         where = str(path) if error.where in ("", "trace", "class") else error.where
         raise InputError(error.what, where=where, fix=error.fix) from None
 
-    def check(out: Path) -> None:
-        check_folder(out, overwrite=asked.overwrite)
-
-    def write(out: Path) -> tuple[str, ...]:
-        save_result(result, out, overwrite=asked.overwrite, progress=asked.progress)
-        return told_of_means(result)
-
-    prompts = _averaged(dataset, asked)
     fields = tuple(result.attrs["parameters"]["quantity"]) + (("neurons",) if asked.neurons else ())
-    return Part(inputs.RESULT, "", check, write, (Original(path, dataset, prompts, fields),))
+    original = Original(path, dataset, _averaged(dataset, asked), fields)
+    return _saved(result, told_of_means(result), (original,), asked)
 
 
 def _averaged(dataset: xr.Dataset, asked: Asked) -> np.ndarray:
